@@ -1,0 +1,1 @@
+"""A microcontroller that runs BMS firmware, and that firmware."""

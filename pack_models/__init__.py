@@ -1,0 +1,1 @@
+"""Battery physics: cells, pack electrics, thermal, ageing, propagation. Numpy in, numpy out."""

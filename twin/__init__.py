@@ -1,0 +1,2 @@
+"""Couples everything: scenario, world, telemetry, analytics, report (see twin/README.md)."""
+
