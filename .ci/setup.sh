@@ -54,7 +54,7 @@ if [ ! -x .venv/bin/python ]; then
         fail "the venv module is missing: apt-get install python3-venv"
     "$PYTHON" -m venv .venv
 elif ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
-    .venv/bin/python -m ensurepip -q
+    .venv/bin/python -m ensurepip
 fi
 say "installing the pinned Python packages (a few minutes the first time)"
 .venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt uv || true
