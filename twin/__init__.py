@@ -1,2 +1,1 @@
 """Couples everything: scenario, world, telemetry, analytics, report (see twin/README.md)."""
-

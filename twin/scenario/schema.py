@@ -1,0 +1,291 @@
+"""The scenario as data: frozen, typed, SI inside; the text an operator writes is one floor above (load.py).
+
+Every attribute that is a quantity ends in its unit; fractions are 0…1; power and current are positive
+on discharge (out of the battery), site load is positive when consumed, PV is positive when produced.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from twin.scenario.fields import (
+    date,
+    integer,
+    plugins,
+    profile,
+    quantity,
+    section,
+    sections,
+    text,
+    word,
+)
+
+NAME = r"[a-z][a-z0-9_-]*"
+
+
+@dataclass(frozen=True)
+class ProfileSpec:
+    """Where a time series comes from. Exactly one of constant, package, file, synthetic is set."""
+
+    dimension: str  # of the SI value: power, temperature, frequency, energy_price, speed, fraction ...
+    hold: str  # 'step' keeps a value until the next; 'linear' interpolates
+    constant: float | None = None  # SI
+    package: str | None = None  # name in datasets.py, e.g. 'ev2gym/residential_loads'
+    file: str | None = None  # path, relative to the scenario file
+    synthetic: str | None = None  # name of a declared process, e.g. 'grid_frequency'
+    column: str | None = None  # column of the value (package, file); several names joined by '+' are summed
+    time_column: str | None = None
+    unit: str | None = None  # of the stored numbers, when the file does not say
+    scale: float = 1.0
+    offset: float = 0.0  # SI, added after unit and scale
+    align: str = "date"  # 'date': same month, day, hour of the data's year; 'exact': the very date; 'start': first row at t = 0
+    repeat: bool = False  # start again at the end of the data
+    params: tuple[tuple[str, float], ...] = ()  # of a synthetic process, SI, sorted by name
+    where: str = ""  # file:line:column in the YAML, for errors
+
+
+@dataclass(frozen=True)
+class Zoom:
+    """Finer steps for a while after an event (fault, trip, activation)."""
+
+    step_s: float = quantity("time", "plant step inside a zoom window", key="step", default=0.1, above=0.0)
+    after_s: float = quantity("time", "length of a window", key="after", default=60.0, minimum=0.0)
+
+
+@dataclass(frozen=True)
+class TimePlan:
+    step_s: float = quantity(
+        "time", "plant step outside zoom windows", key="step", default=1.0, minimum=0.01, maximum=900.0
+    )
+    zoom: Zoom = section("zoom windows around events", of=Zoom, default=Zoom())
+    bms_rate: str = word(
+        "firmware ticks: every 10 ms inside each step (full) or one per plant step (plant)",
+        names=("full", "plant"),
+        default="full",
+    )
+
+
+@dataclass(frozen=True)
+class TelemetryPlan:
+    period_s: float = quantity("time", "period of the measured rows", key="period", default=10.0, above=0.0)
+    truth_period_s: float = quantity(
+        "time", "period of the truth rows", key="truth_period", default=60.0, above=0.0
+    )
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """One rung of a ladder of fidelity; `twin list` shows the rungs."""
+
+    model: str = word("rung", names="models")
+
+
+@dataclass(frozen=True)
+class CellChoice:
+    model: str = word("rung of the cell ladder", names="cell_models", default="ecm")
+
+
+@dataclass(frozen=True)
+class BmsChoice:
+    model: str = word("rung of the BMS ladder", names="bms_models", default="native")
+
+
+@dataclass(frozen=True)
+class ThermalChoice:
+    model: str = word("rung of the thermal ladder", names="thermal_models", default="lumped")
+
+
+@dataclass(frozen=True)
+class Sensors:
+    """Errors of the pack's sensors; noise is white per sample, offsets are drawn once per channel."""
+
+    voltage_noise_V: float = quantity(
+        "voltage", "cell voltage noise, 1 sigma", key="voltage_noise", default=0.5e-3, minimum=0.0
+    )
+    voltage_offset_V: float = quantity(
+        "voltage", "cell voltage offset spread, 1 sigma", key="voltage_offset", default=0.5e-3, minimum=0.0
+    )
+    temperature_noise_K: float = quantity(
+        "temperature_difference",
+        "temperature noise, 1 sigma",
+        key="temperature_noise",
+        default=0.1,
+        minimum=0.0,
+    )
+    temperature_offset_K: float = quantity(
+        "temperature_difference",
+        "temperature offset spread, 1 sigma",
+        key="temperature_offset",
+        default=0.3,
+        minimum=0.0,
+    )
+    current_noise_A: float = quantity(
+        "current", "pack current noise, 1 sigma", key="current_noise", default=0.02, minimum=0.0
+    )
+    current_offset_A: float = quantity(
+        "current", "pack current offset spread, 1 sigma", key="current_offset", default=0.01, minimum=0.0
+    )
+    current_gain: float = quantity(
+        "fraction",
+        "pack current gain error spread, 1 sigma",
+        key="current_gain",
+        default=0.001,
+        minimum=0.0,
+        maximum=0.2,
+    )
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Cell-to-cell spread, 1 sigma; None takes the pack design's own figure."""
+
+    capacity: float | None = quantity(
+        "fraction", "capacity", key="capacity", default=None, minimum=0.0, maximum=0.3
+    )
+    resistance: float | None = quantity(
+        "fraction", "resistance", key="resistance", default=None, minimum=0.0, maximum=0.5
+    )
+    soc: float | None = quantity(
+        "fraction", "initial state of charge", key="soc", default=None, minimum=0.0, maximum=0.2
+    )
+
+
+@dataclass(frozen=True)
+class Pack:
+    design: str = word("pack design of the catalogue", names="packs")
+    initial_soc: float = quantity(
+        "fraction",
+        "mean state of charge at the start",
+        key="initial_soc",
+        default=0.5,
+        minimum=0.0,
+        maximum=1.0,
+    )
+    initial_temperature_K: float | None = quantity(
+        "temperature",
+        "cells at the start; the ambient when not given",
+        key="initial_temperature",
+        default=None,
+        minimum=233.15,
+        maximum=353.15,
+    )
+    spread: Spread = section("cell-to-cell spread", of=Spread, default=Spread())
+    sensors: Sensors = section("sensor errors", of=Sensors, default=Sensors())
+    cells: CellChoice = section("cell model", of=CellChoice, default=CellChoice())
+    thermal: ThermalChoice = section("thermal model", of=ThermalChoice, default=ThermalChoice())
+    bms: BmsChoice = section("battery management", of=BmsChoice, default=BmsChoice())
+
+
+@dataclass(frozen=True)
+class RackGroup:
+    """`count` racks alike; they are called name-1 … name-count."""
+
+    pack: Pack = section("what stands in each rack", of=Pack)
+    name: str = text("racks are called name-1 … name-count", default="rack", pattern=NAME)
+    count: int = integer("number of racks", default=1, minimum=1, maximum=100_000)
+    packs_per_rack: int = integer(
+        "packs in parallel on the rack's converter", default=1, minimum=1, maximum=64
+    )
+
+
+@dataclass(frozen=True)
+class Converter:
+    """The power converter of each rack (PCS): losses = no-load + proportional + quadratic share of rated power."""
+
+    power_W: float | None = quantity(
+        "power",
+        "rated power; the packs' continuous limit when not given",
+        key="power",
+        default=None,
+        above=0.0,
+    )
+    no_load_loss: float = quantity(
+        "fraction",
+        "constant loss while running, of rated power",
+        key="no_load_loss",
+        default=0.004,
+        minimum=0.0,
+        maximum=0.2,
+    )
+    proportional_loss: float = quantity(
+        "fraction", "loss per unit of power", key="proportional_loss", default=0.008, minimum=0.0, maximum=0.3
+    )
+    quadratic_loss: float = quantity(
+        "fraction",
+        "loss at rated power, growing with its square",
+        key="quadratic_loss",
+        default=0.012,
+        minimum=0.0,
+        maximum=0.3,
+    )
+
+
+@dataclass(frozen=True)
+class Site:
+    name: str = text("name, first part of every target path", pattern=NAME)
+    racks: tuple[RackGroup, ...] = sections("groups of racks", of=RackGroup, unique="name")
+    ambient: ProfileSpec = profile("air around the racks", dimension="temperature", hold="linear")
+    load: ProfileSpec | None = profile("consumption of the site", dimension="power", default=None)
+    pv: ProfileSpec | None = profile("photovoltaic production", dimension="power", default=None)
+    price: ProfileSpec | None = profile("energy price", dimension="energy_price", default=None)
+    frequency: ProfileSpec | None = profile("grid frequency", dimension="frequency", default=None)
+    dispatch: tuple[Any, ...] = plugins("strategies, served in this order", table="dispatch", tag="strategy")
+    converter: Converter = section("power converter of each rack", of=Converter, default=Converter())
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """A claim about the run, checked after it: one of at_least, at_most, equals."""
+
+    metric: str = word("metric of the summary", names="metrics")
+    at_least: float | None = quantity("metric", "lower bound", key="at_least", default=None)
+    at_most: float | None = quantity("metric", "upper bound", key="at_most", default=None)
+    equals: float | None = quantity("metric", "exact value", key="equals", default=None)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    name: str  # stem of the file
+    about: str = text("one sentence: what happens here and why it is asked")
+    duration_s: float = quantity(
+        "time", "simulated time", key="duration", above=0.0, maximum=40 * 365.25 * 86400
+    )
+    sites: tuple[Site, ...] = sections("sites", of=Site, unique="name")
+    seed: int = integer("seed of every random stream", default=1, minimum=0, maximum=2**63 - 1)
+    start: datetime = date("calendar time of t = 0, UTC", default=datetime(2016, 6, 6))
+    time: TimePlan = section("steps", of=TimePlan, default=TimePlan())
+    telemetry: TelemetryPlan = section("recording", of=TelemetryPlan, default=TelemetryPlan())
+    faults: tuple[Any, ...] = plugins("what goes wrong, when, where", table="faults", tag="kind")
+    analytics: tuple[Any, ...] = plugins(
+        "detectors that watch the measured data", table="detectors", tag="detector"
+    )
+    expect: tuple[Expectation, ...] = sections("claims checked after the run", of=Expectation)
+
+
+@dataclass(frozen=True)
+class PackFacts:
+    """What the loader must know of a pack design to check targets."""
+
+    n_cells: int
+    n_groups: int
+    n_temperature_sensors: int
+
+
+@dataclass(frozen=True)
+class Known:
+    """The names that exist; filled by assemble.py so that the loader needs no engine.
+
+    dispatch, faults, detectors map a word to the dataclass of its parameters (fields as in schema.py).
+    metrics maps a metric to its dimension ('time', 'fraction', 'count', 'power' ...).
+    """
+
+    packs: dict[str, PackFacts]
+    cell_models: tuple[str, ...]
+    thermal_models: tuple[str, ...]
+    bms_models: tuple[str, ...]
+    dispatch: dict[str, type]
+    faults: dict[str, type]
+    detectors: dict[str, type]
+    metrics: dict[str, str]
