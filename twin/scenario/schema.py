@@ -25,7 +25,7 @@ from twin.scenario.fields import (
 NAME = r"[a-z][a-z0-9_-]*"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ProfileSpec:
     """Where a time series comes from. Exactly one of constant, package, file, synthetic is set."""
 
@@ -46,7 +46,7 @@ class ProfileSpec:
     where: str = ""  # file:line:column in the YAML, for errors
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Zoom:
     """Finer steps for a while after an event (fault, trip, activation)."""
 
@@ -54,7 +54,7 @@ class Zoom:
     after_s: float = quantity("time", "length of a window", key="after", default=60.0, minimum=0.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TimePlan:
     step_s: float = quantity(
         "time", "plant step outside zoom windows", key="step", default=1.0, minimum=0.01, maximum=900.0
@@ -67,7 +67,7 @@ class TimePlan:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TelemetryPlan:
     period_s: float = quantity("time", "period of the measured rows", key="period", default=10.0, above=0.0)
     truth_period_s: float = quantity(
@@ -75,29 +75,29 @@ class TelemetryPlan:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelChoice:
     """One rung of a ladder of fidelity; `twin list` shows the rungs."""
 
     model: str = word("rung", names="models")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CellChoice:
     model: str = word("rung of the cell ladder", names="cell_models", default="ecm")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BmsChoice:
     model: str = word("rung of the BMS ladder", names="bms_models", default="native")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ThermalChoice:
     model: str = word("rung of the thermal ladder", names="thermal_models", default="lumped")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sensors:
     """Errors of the pack's sensors; noise is white per sample, offsets are drawn once per channel."""
 
@@ -137,7 +137,7 @@ class Sensors:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Spread:
     """Cell-to-cell spread, 1 sigma; None takes the pack design's own figure."""
 
@@ -152,7 +152,7 @@ class Spread:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pack:
     design: str = word("pack design of the catalogue", names="packs")
     initial_soc: float = quantity(
@@ -178,7 +178,7 @@ class Pack:
     bms: BmsChoice = section("battery management", of=BmsChoice, default=BmsChoice())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RackGroup:
     """`count` racks alike; they are called name-1 … name-count."""
 
@@ -190,7 +190,7 @@ class RackGroup:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Converter:
     """The power converter of each rack (PCS): losses = no-load + proportional + quadratic share of rated power."""
 
@@ -222,7 +222,7 @@ class Converter:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Site:
     name: str = text("name, first part of every target path", pattern=NAME)
     racks: tuple[RackGroup, ...] = sections("groups of racks", of=RackGroup, unique="name")
@@ -235,7 +235,7 @@ class Site:
     converter: Converter = section("power converter of each rack", of=Converter, default=Converter())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Expectation:
     """A claim about the run, checked after it: one of at_least, at_most, equals."""
 
@@ -245,7 +245,7 @@ class Expectation:
     equals: float | None = quantity("metric", "exact value", key="equals", default=None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scenario:
     name: str  # stem of the file
     about: str = text("one sentence: what happens here and why it is asked")
@@ -264,7 +264,7 @@ class Scenario:
     expect: tuple[Expectation, ...] = sections("claims checked after the run", of=Expectation)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PackFacts:
     """What the loader must know of a pack design to check targets."""
 
@@ -273,7 +273,7 @@ class PackFacts:
     n_temperature_sensors: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Known:
     """The names that exist; filled by assemble.py so that the loader needs no engine.
 
