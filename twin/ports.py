@@ -1,0 +1,114 @@
+"""What twin asks of its engines: one Protocol per ladder of fidelity, in arrays and seconds.
+
+Current and power are positive on discharge, heat is positive into the cell. Arrays run over all packs
+(n_packs,), series groups (n_groups,) or cells (n_cells,) of a shard: pack by pack, within a pack group
+by group, within a group cell by cell. A group is the cells in parallel at one place of the series string.
+
+The adapters make the engines of `pack_models`, `bms_emulator` and `ota` fit these; the world holds
+nothing else. `tests/ports/` runs the same promises against every rung.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+class Wiring(Protocol):
+    """Who belongs to whom, as offsets: pack p owns groups pack_group_start[p] … pack_group_start[p + 1] - 1."""
+
+    n_packs: int
+    n_groups: int
+    n_cells: int
+    pack_group_start: IntArray
+    group_cell_start: IntArray
+    pack_cell_start: IntArray
+
+
+class CellBank(Protocol):
+    """Cells and their electrical wiring: all packs of a shard advance in one call."""
+
+    layout: Any
+    soc: FloatArray  # (n_cells,) 0…1
+    cell_current_A: FloatArray  # (n_cells,)
+    group_voltage_V: FloatArray  # (n_groups,) at the end of the last step
+    pack_voltage_V: FloatArray  # (n_packs,) at the end of the last step, at the pack's terminals
+    heat_W: FloatArray  # (n_cells,) mean over the last step
+
+    def thevenin(self, temperature_K: FloatArray, dt_s: float) -> tuple[FloatArray, FloatArray]:
+        """(emf_V, resistance_ohm) of each pack at the end of a step of dt_s: V = emf - resistance * I."""
+
+    def step(
+        self, pack_current_A: FloatArray, temperature_K: FloatArray, dt_s: float, balancing: BoolArray
+    ) -> None:
+        """Advance by dt_s with the pack currents held."""
+
+    def set_internal_short(self, cell: int, resistance_ohm: float) -> None:
+        """Put a resistor across one cell; infinity takes it away."""
+
+    def scale_cell(self, cell: int, capacity_factor: float = 1.0, resistance_factor: float = 1.0) -> None:
+        """Make one cell an outlier, on top of what it already is."""
+
+    def balances(self) -> dict[str, FloatArray]:
+        """Cumulative energy and charge ledgers per pack, in J and C, with their residuals."""
+
+
+class PackThermal(Protocol):
+    """Temperatures of all cells of a shard."""
+
+    temperature_K: FloatArray  # (n_cells,)
+
+    def step(self, heat_W: FloatArray, ambient_K: FloatArray, cooling: FloatArray, dt_s: float) -> None:
+        """Advance by dt_s; ambient_K and cooling (0…1) are per pack."""
+
+    def balances(self) -> dict[str, FloatArray]:
+        """Cumulative heat ledgers per pack in J, with their residuals."""
+
+
+@dataclass(frozen=True)
+class MeasuredFrame:
+    """What the sensors of all packs of a shard say at one instant; NaN where a channel is silent."""
+
+    group_voltage_V: FloatArray  # (n_groups,)
+    temperature_K: FloatArray  # (n_sensors,) of all packs, pack by pack
+    current_A: FloatArray  # (n_packs,)
+    pack_voltage_V: FloatArray  # (n_packs,)
+    link_voltage_V: FloatArray  # (n_packs,) on the converter's side of the contactors
+
+
+@dataclass
+class BmsCommands:
+    """What the BMS of each pack wants; acts on the plant from the next step on. Overwritten in place."""
+
+    main_closed: BoolArray  # (n_packs,) both main contactors
+    precharge_closed: BoolArray  # (n_packs,)
+    charge_limit_A: FloatArray  # (n_packs,) >= 0
+    discharge_limit_A: FloatArray  # (n_packs,) >= 0
+    balancing: BoolArray  # (n_groups,)
+    cooling: FloatArray  # (n_packs,) 0…1
+    soc: FloatArray  # (n_packs,) the BMS's own estimate, 0…1
+    state: NDArray[np.int8]  # (n_packs,) code of `Bms.state_names`
+    level: NDArray[np.int8]  # (n_packs,) 0 fine, 1 operating, 2 recommended, 3 safety limit exceeded
+    fault_mask: NDArray[np.uint64]  # (n_packs,) one bit per row of `Bms.fault_names`, latched
+    tripped: BoolArray  # (n_packs,) contactors opened by a protection
+
+
+class Bms(Protocol):
+    """Battery management of all packs of a shard."""
+
+    commands: BmsCommands
+    state_names: tuple[str, ...]
+    fault_names: tuple[str, ...]
+
+    def request(self, closed: BoolArray) -> None:
+        """Ask each pack to connect (True) or disconnect from the next step on."""
+
+    def step(self, frame: MeasuredFrame, dt_us: int) -> BmsCommands:
+        """Run the firmware over a step of dt_us with this frame as its latest sample."""

@@ -1,0 +1,59 @@
+"""What a dispatch strategy sees and answers.
+
+A strategy is a frozen dataclass whose fields are its YAML keys (twin/scenario/fields.py). `start`
+makes the controller of one site; each step the controller answers the AC power it wants from the
+site's racks, positive on discharge. Strategies of a site are added up; one that must be able to act
+at any time (frequency containment) reserves power, which the others leave free.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from twin.ports import FloatArray
+
+
+@dataclass(frozen=True)
+class SiteFacts:
+    """What does not change during a run. Times in s from the start of the scenario."""
+
+    power_W: float  # rated AC power of all racks
+    energy_J: float  # nominal energy of all packs
+    duration_s: float
+    price_time_s: FloatArray | None = None  # day-ahead prices are known in advance
+    price_per_J: FloatArray | None = None
+
+
+@dataclass
+class SiteView:
+    """The site at the start of a step; measured and reported values only. NaN where there is no meter."""
+
+    t_s: float = 0.0
+    dt_s: float = 1.0
+    load_W: float = 0.0
+    pv_W: float = 0.0
+    frequency_Hz: float = 50.0
+    price_per_J: float = 0.0
+    soc: float = 0.5  # energy-weighted mean of the BMSs' estimates
+    can_discharge_W: float = 0.0  # what BMSs and converters allow now
+    can_charge_W: float = 0.0
+
+    @property
+    def residual_W(self) -> float:
+        """Consumption left after photovoltaics; negative is a surplus."""
+        return self.load_W - self.pv_W
+
+
+class Controller(Protocol):
+    def power_W(self, view: SiteView) -> float:
+        """Wanted AC power of the site's racks, discharge positive."""
+
+
+class Strategy(Protocol):
+    needs: ClassVar[tuple[str, ...]]  # profiles the site must have: load, pv, price, frequency
+
+    def start(self, site: SiteFacts) -> Controller: ...
+
+    def reserve_W(self) -> float:
+        """Power kept free in both directions for this strategy alone."""

@@ -1,0 +1,17 @@
+"""Faults: one file each, and a row here. The word is what a scenario says under `kind:`."""
+
+from __future__ import annotations
+
+from twin.world.faults.cell_outlier import CellOutlier
+from twin.world.faults.cooling_failure import CoolingFailure
+from twin.world.faults.internal_short import InternalShort
+from twin.world.faults.sensor import SensorBias, SensorDropout, SensorStuck
+
+FAULTS: dict[str, type] = {
+    "internal_short": InternalShort,
+    "cell_outlier": CellOutlier,
+    "cooling_failure": CoolingFailure,
+    "sensor_bias": SensorBias,
+    "sensor_stuck": SensorStuck,
+    "sensor_dropout": SensorDropout,
+}

@@ -1,0 +1,139 @@
+"""All packs of one kind: the plant, its sensors and its BMS, and the one order in which they step.
+
+A shard holds every pack of the scenario that shares a design and rungs of fidelity, as struct of
+arrays. Packs of a rack lie side by side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from twin.ports import Bms, BoolArray, CellBank, FloatArray, IntArray, PackThermal
+from twin.world.rack import LinkVoltages, settle_racks, split_power
+from twin.world.sensors import SensorBank
+
+
+@dataclass(frozen=True)
+class PackPath:
+    """Where a pack stands: `depot/rack-2/pack-1`."""
+
+    site: str
+    rack: str
+    pack: str
+
+    def __str__(self) -> str:
+        return f"{self.site}/{self.rack}/{self.pack}"
+
+
+@dataclass(frozen=True)
+class RackPlan:
+    """Racks of a shard: rack_pack_start (n_racks + 1,), site_of_rack (n_racks,), converter figures."""
+
+    pack_start: IntArray
+    site: IntArray
+    converter_power_W: FloatArray
+    converter_loss: FloatArray  # (n_racks, 3): no_load, proportional, quadratic
+
+
+@dataclass
+class PackShard:
+    """Packs that step together. Arrays over packs unless said otherwise."""
+
+    paths: tuple[PackPath, ...]
+    design: str
+    cells: CellBank
+    thermal: PackThermal
+    sensors: SensorBank
+    bms: Bms
+    racks: RackPlan
+    link: LinkVoltages
+    nominal_energy_J: FloatArray
+    cooling_works: FloatArray  # 0…1, cut by a cooling failure
+    short_ohm: FloatArray  # (n_cells,) internal shorts as injected; inf = none
+    rack_of_pack: IntArray = field(init=False)
+    pack_current_A: FloatArray = field(init=False)
+    connected: BoolArray = field(init=False)
+    rack_request_W: FloatArray = field(init=False)  # (n_racks,) AC, set by the sites
+    rack_dc_W: FloatArray = field(init=False)
+    rack_ac_W: FloatArray = field(init=False)
+    rack_can_discharge_W: FloatArray = field(init=False)
+    rack_can_charge_W: FloatArray = field(init=False)
+    energy_dc_J: FloatArray = field(init=False)  # (n_racks,) cumulative
+    energy_ac_J: FloatArray = field(init=False)
+    energy_converter_loss_J: FloatArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        n_packs, n_racks = len(self.paths), self.racks.pack_start.size - 1
+        self.rack_of_pack = np.repeat(np.arange(n_racks), np.diff(self.racks.pack_start))
+        self.pack_current_A = np.zeros(n_packs)
+        self.connected = np.zeros(n_packs, dtype=bool)
+        for name in (
+            "rack_request_W",
+            "rack_dc_W",
+            "rack_ac_W",
+            "rack_can_discharge_W",
+            "rack_can_charge_W",
+            "energy_dc_J",
+            "energy_ac_J",
+            "energy_converter_loss_J",
+        ):
+            setattr(self, name, np.zeros(n_racks))
+        self.bms.request(np.ones(n_packs, dtype=bool))
+
+    def step(self, dt_us: int, ambient_K: FloatArray) -> None:
+        """One plant step of dt_us; ambient_K per pack. This order is the co-simulation contract."""
+        dt_s = dt_us * 1e-6
+        commands = self.bms.commands
+        self.connected[:] = commands.main_closed
+        # 1. The request, limited by what the BMS allowed at the last step.
+        temperature_K = self.thermal.temperature_K
+        emf_V, resistance_ohm = self.cells.thevenin(temperature_K, dt_s)
+        split_power(
+            self.rack_request_W,
+            self.racks.converter_power_W,
+            self.racks.converter_loss,
+            self.racks.pack_start,
+            emf_V,
+            resistance_ohm,
+            self.connected,
+            commands.discharge_limit_A,
+            commands.charge_limit_A,
+            self.pack_current_A,
+        )
+        # 2. Cells and their wiring.
+        self.cells.step(self.pack_current_A, temperature_K, dt_s, commands.balancing)
+        # 3. Temperatures.
+        self.thermal.step(self.cells.heat_W, ambient_K, commands.cooling * self.cooling_works, dt_s)
+        # 4. Truth becomes measured.
+        link_V = self.link.step(
+            self.rack_of_pack, self.cells.pack_voltage_V, self.connected, commands.precharge_closed, dt_s
+        )
+        frame = self.sensors.read(
+            self.cells.group_voltage_V,
+            self.thermal.temperature_K,
+            self.pack_current_A,
+            self.cells.pack_voltage_V,
+            link_V,
+        )
+        # 5. The BMS; its commands act from the next step on.
+        commands = self.bms.step(frame, dt_us)
+        settle_racks(
+            self.racks.converter_power_W,
+            self.racks.converter_loss,
+            self.racks.pack_start,
+            self.connected,
+            commands.main_closed,
+            self.cells.pack_voltage_V,
+            self.pack_current_A,
+            commands.discharge_limit_A,
+            commands.charge_limit_A,
+            self.rack_dc_W,
+            self.rack_ac_W,
+            self.rack_can_discharge_W,
+            self.rack_can_charge_W,
+        )
+        self.energy_dc_J += self.rack_dc_W * dt_s
+        self.energy_ac_J += self.rack_ac_W * dt_s
+        self.energy_converter_loss_J += (self.rack_dc_W - self.rack_ac_W) * dt_s

@@ -1,0 +1,203 @@
+"""The world: sites and shards on the SimPy clock, faults that happen, events that are written down.
+
+Processes: the plant steps everything; one process per fault waits for its time. Whatever is worth a
+row in the event table goes through `EventLog`, which also opens the zoom window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from twin.ports import IntArray
+from twin.world.clock import Clock, to_us
+from twin.world.faults.base import Fault, FaultTarget
+from twin.world.pack import PackPath, PackShard
+from twin.world.site import SiteControl, ambient_of_packs
+
+
+@dataclass(frozen=True)
+class Event:
+    """One row of the event table. Empty strings and -1 where a level does not apply."""
+
+    t_us: int
+    site: str
+    rack: str
+    pack: str
+    cell: int
+    source: str
+    kind: str
+    severity: str  # info, warning, critical
+    value: float
+    unit: str
+    text: str
+
+
+class Recorder(Protocol):
+    """Where rows go; the telemetry sink, seen from the world."""
+
+    def measured(self, t_us: int, shard: int) -> None: ...
+
+    def truth(self, t_us: int, shard: int) -> None: ...
+
+    def meter(self, t_us: int, sites: tuple[SiteControl, ...]) -> None: ...
+
+    def event(self, event: Event) -> None: ...
+
+
+@dataclass
+class BmsWatch:
+    """Turns changes of the BMS outputs of a shard into events."""
+
+    shard: PackShard
+    state: np.ndarray = field(init=False)
+    level: np.ndarray = field(init=False)
+    fault_mask: np.ndarray = field(init=False)
+    tripped: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        commands = self.shard.bms.commands
+        self.state, self.level = commands.state.copy(), commands.level.copy()
+        self.fault_mask, self.tripped = commands.fault_mask.copy(), commands.tripped.copy()
+
+    def changes(self, t_us: int) -> list[Event]:
+        """Events since the last call; cheap when nothing changed."""
+        commands, bms = self.shard.bms.commands, self.shard.bms
+        changed = (
+            (commands.state != self.state)
+            | (commands.level != self.level)
+            | (commands.fault_mask != self.fault_mask)
+            | (commands.tripped != self.tripped)
+        )
+        if not changed.any():
+            return []
+        events: list[Event] = []
+        for p in np.flatnonzero(changed):
+            path = self.shard.paths[p]
+
+            def add(kind: str, severity: str, value: float, text: str, path: PackPath = path) -> None:
+                events.append(
+                    Event(t_us, path.site, path.rack, path.pack, -1, "bms", kind, severity, value, "1", text)
+                )
+
+            new_faults = int(commands.fault_mask[p]) & ~int(self.fault_mask[p])
+            for bit in range(new_faults.bit_length()):
+                if new_faults >> bit & 1:
+                    add("fault", "warning", bit, bms.fault_names[bit])
+            if commands.level[p] != self.level[p]:
+                level = int(commands.level[p])
+                text = ("all limits kept", "operating limit", "recommended limit", "safety limit")[level]
+                add("limit", ("info", "info", "warning", "critical")[level], level, text)
+            if commands.tripped[p] and not self.tripped[p]:
+                add("trip", "critical", 1.0, "protection opens the contactors")
+            if commands.state[p] != self.state[p]:
+                state = int(commands.state[p])
+                add("state", "info", state, bms.state_names[state])
+        self.state[:], self.level[:] = commands.state, commands.level
+        self.fault_mask[:], self.tripped[:] = commands.fault_mask, commands.tripped
+        return events
+
+
+@dataclass
+class World:
+    """Everything that lives on the clock. Built by assemble.py, run by `run`."""
+
+    clock: Clock
+    sites: tuple[SiteControl, ...]
+    shards: tuple[PackShard, ...]
+    site_of_pack: tuple[IntArray, ...]  # per shard
+    faults: tuple[tuple[Fault, FaultTarget], ...]
+    recorder: Recorder
+    measured_period_us: int
+    truth_period_us: int
+    progress: Callable[[int], None] = lambda _: None
+    steps: int = 0
+
+    def run(self) -> None:
+        """Simulate from 0 to the end."""
+        self._watches = [BmsWatch(shard) for shard in self.shards]
+        for fault, target in self.faults:
+            self.clock.add_knot(to_us(fault.at_s))
+            if fault.until_s is not None:
+                self.clock.add_knot(to_us(fault.until_s))
+            self.clock.env.process(self._fault(fault, target))
+        self.clock.zoom("activation")
+        self.clock.env.process(self._plant())
+        self.clock.env.run()
+
+    def _plant(self) -> Generator[Any, Any, None]:
+        clock = self.clock
+        while clock.now_us < clock.end_us:
+            dt_us = clock.next_step_us()
+            t_s = clock.now_s
+            yield clock.env.timeout(dt_us)
+            self._step(t_s, dt_us)
+
+    def _step(self, t_s: float, dt_us: int) -> None:
+        dt_s, now = dt_us * 1e-6, self.clock.now_us
+        for site in self.sites:
+            site.prepare(t_s, dt_s)
+        for number, shard in enumerate(self.shards):
+            try:
+                shard.step(dt_us, ambient_of_packs(self.sites, self.site_of_pack[number]))
+            except (ValueError, FloatingPointError) as error:
+                raise PlantError(f"{shard.paths[0].site} ({shard.design}) at {format_time(now)}: {error}") from error
+        for site in self.sites:
+            site.settle(dt_s)
+        for number, shard in enumerate(self.shards):
+            for event in self._watches[number].changes(now):
+                self.recorder.event(event)
+                if event.kind in ("trip", "fault"):
+                    self.clock.zoom(event.kind)
+            if now % self.measured_period_us == 0:
+                self.recorder.measured(now, number)
+            if now % self.truth_period_us == 0:
+                self.recorder.truth(now, number)
+        if now % self.measured_period_us == 0:
+            self.recorder.meter(now, self.sites)
+            self.progress(now)
+        self.steps += 1
+
+    def _fault(self, fault: Fault, target: FaultTarget) -> Generator[Any, Any, None]:
+        yield self.clock.env.timeout(to_us(fault.at_s))
+        self._happens(fault, target, begins=True)
+        if fault.until_s is not None:
+            yield self.clock.env.timeout(to_us(fault.until_s) - to_us(fault.at_s))
+            self._happens(fault, target, begins=False)
+
+    def _happens(self, fault: Fault, target: FaultTarget, begins: bool) -> None:
+        note = fault.apply(target) if begins else fault.clear(target)
+        site, rack, pack, cell = (*target.path.split("/"), "", "", "")[:4]
+        self.recorder.event(
+            Event(
+                t_us=self.clock.now_us,
+                site=site,
+                rack=rack,
+                pack=pack,
+                cell=int(cell.removeprefix("cell-")) if cell else -1,
+                source="fault",
+                kind=_snake(type(fault).__name__),
+                severity="info",
+                value=note.value,
+                unit=note.unit,
+                text=note.text,
+            )
+        )
+        self.clock.zoom("fault")
+
+
+class PlantError(RuntimeError):
+    """The simulated plant left the range its models know: who, when, what."""
+
+
+def format_time(t_us: int) -> str:
+    """'3 d 04:12:07' since the start."""
+    seconds, days = (t_us // 1_000_000) % 86_400, t_us // 86_400_000_000
+    return f"{days} d {seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def _snake(name: str) -> str:
+    return "".join("_" + c.lower() if c.isupper() else c for c in name).lstrip("_")
