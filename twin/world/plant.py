@@ -162,10 +162,13 @@ class World:
         self.steps += 1
 
     def _fault(self, fault: Fault, target: FaultTarget) -> Generator[Any, Any, None]:
+        # The zero timeout lets the plant finish the step that ends at this very instant first.
         yield self.clock.env.timeout(to_us(fault.at_s))
+        yield self.clock.env.timeout(0)
         self._happens(fault, target, begins=True)
         if fault.until_s is not None:
             yield self.clock.env.timeout(to_us(fault.until_s) - to_us(fault.at_s))
+            yield self.clock.env.timeout(0)
             self._happens(fault, target, begins=False)
 
     def _happens(self, fault: Fault, target: FaultTarget, begins: bool) -> None:
@@ -191,6 +194,8 @@ class World:
 
 class PlantError(RuntimeError):
     """The simulated plant left the range its models know: who, when, what."""
+
+    exit_code = 1
 
 
 def format_time(t_us: int) -> str:
