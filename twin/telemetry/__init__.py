@@ -1,0 +1,1 @@
+"""What a run leaves on disk: schema, writer, reader, manifest. Knows nothing of simulators or engines."""
