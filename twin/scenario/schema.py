@@ -3,10 +3,11 @@
 Every attribute that is a quantity ends in its unit; fractions are 0…1; power and current are positive
 on discharge (out of the battery), site load is positive when consumed, PV is positive when produced.
 """
+# ruff: noqa: RUF009 — the calls in the defaults are dataclasses.field() under a name
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -38,12 +39,17 @@ class ProfileSpec:
     column: str | None = None  # column of the value (package, file); several names joined by '+' are summed
     time_column: str | None = None
     unit: str | None = None  # of the stored numbers, when the file does not say
+    # Factor on the numbers. Where they are relative (unit '' or '%', or a dataset with a scale_key), the SI
+    # size of the thing instead: peak power in W, annual energy in J.
     scale: float = 1.0
     offset: float = 0.0  # SI, added after unit and scale
-    align: str = "date"  # 'date': same month, day, hour of the data's year; 'exact': the very date; 'start': first row at t = 0
+    # 'date': same month, day and hour in the data's year, or the very date where the data have it;
+    # 'exact': the very date; 'start': first row at t = 0. Data counted in seconds know only 'start'.
+    align: str = "date"
     repeat: bool = False  # start again at the end of the data
-    params: tuple[tuple[str, float], ...] = ()  # of a synthetic process, SI, sorted by name
-    where: str = ""  # file:line:column in the YAML, for errors
+    gaps: str = "error"  # a gap in a file is an error, or gets 'interpolate'd, or the value before 'hold's
+    params: tuple[tuple[str, float], ...] = ()  # of a synthetic process: all of them, SI, sorted by name
+    where: str = field(default="", compare=False)  # file:line:column in the YAML, for errors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +81,7 @@ class TelemetryPlan:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelChoice:
-    """One rung of a ladder of fidelity; `twin list` shows the rungs."""
-
-    model: str = word("rung", names="models")
+# One word chooses the rung of a ladder of fidelity; `twin list` shows the rungs.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +194,7 @@ class RackGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class Converter:
-    """The power converter of each rack (PCS): losses = no-load + proportional + quadratic share of rated power."""
+    """The power converter (PCS) of each rack: no-load, proportional and quadratic losses of rated power."""
 
     power_W: float | None = quantity(
         "power",
