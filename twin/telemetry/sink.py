@@ -131,6 +131,8 @@ class RunWriter:
                     f"{self.out} is not a run folder (no {MANIFEST}), so it is not overwritten; "
                     "choose another folder"
                 )
+        if self.out.parent.exists() and not self.out.parent.is_dir():
+            raise RunWriteError(f"cannot write {self.out}: {self.out.parent} is a file, not a folder")
         self.out.parent.mkdir(parents=True, exist_ok=True)
         try:
             self.partial.mkdir()
@@ -161,6 +163,8 @@ class RunWriter:
 
     def flush(self) -> None:
         """Write all buffered rows."""
+        if self._done:
+            raise RunWriteError(f"{self.out} is closed: nothing can be added")
         for table in (self.measured, self.truth, self.meter):
             table.flush()
         self._flush_events()
@@ -225,9 +229,8 @@ class RunWriter:
         except OSError as error:
             self.abandon()
             reason = error.strerror or str(error)
-            raise RunWriteError(
-                f"cannot {doing} at {self.out}: {reason}; the unfinished folder was removed"
-            ) from error
+            removed = "; the unfinished folder was removed" if self._owned else ""
+            raise RunWriteError(f"cannot {doing} at {self.out}: {reason}{removed}") from error
 
     # ---- rows ---------------------------------------------------------------------------------------
 
