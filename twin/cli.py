@@ -27,7 +27,11 @@ app = typer.Typer(
 ScenarioFile = Annotated[Path, typer.Argument(help="Scenario YAML.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Change one value: [cyan]--set sites.0.racks.0.count=4[/]. May be repeated.", metavar="KEY=VALUE"),
+    typer.Option(
+        "--set",
+        help="Change one value: [cyan]--set sites.0.racks.0.count=4[/]. May be repeated.",
+        metavar="KEY=VALUE",
+    ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed instead of the scenario's own.", min=0)]
 
@@ -49,7 +53,9 @@ def _root(
     pass
 
 
-@app.command(epilog="Example:  twin run scenarios/first_light.yaml --set duration='6 h' --seed 3 --out runs/six-hours")
+@app.command(
+    epilog="Example:  twin run scenarios/first_light.yaml --set duration='6 h' --seed 3 --out runs/six-hours"
+)
 def run(
     scenario: ScenarioFile,
     out: Annotated[Path | None, typer.Option(help="Run folder to make; runs/<name> when not given.")] = None,
@@ -101,7 +107,9 @@ def list_(
 
 
 @app.command(epilog="Example:  twin report runs/first_light")
-def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False)]) -> None:
+def report(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False)],
+) -> None:
     """Analyse a run folder again and write its report; needs no simulator."""
     from twin.run import report_again
     from twin.show import show_run

@@ -64,6 +64,7 @@ class PackThermal(Protocol):
     """Temperatures of all cells of a shard."""
 
     temperature_K: FloatArray  # (n_cells,)
+    auxiliary_W: FloatArray  # (n_packs,) electric power of fans, pumps and chillers in the last step
 
     def step(self, heat_W: FloatArray, ambient_K: FloatArray, cooling: FloatArray, dt_s: float) -> None:
         """Advance by dt_s; ambient_K and cooling (0…1) are per pack."""

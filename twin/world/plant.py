@@ -1,14 +1,14 @@
 """The world: sites and shards on the SimPy clock, faults that happen, events that are written down.
 
 Processes: the plant steps everything; one process per fault waits for its time. Whatever is worth a
-row in the event table goes through `EventLog`, which also opens the zoom window.
+row in the event table goes through the recorder; faults and trips also open a zoom window.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -16,36 +16,8 @@ from twin.ports import IntArray
 from twin.world.clock import Clock, to_us
 from twin.world.faults.base import Fault, FaultTarget
 from twin.world.pack import PackPath, PackShard
+from twin.world.recorder import Event, Recorder
 from twin.world.site import SiteControl, ambient_of_packs
-
-
-@dataclass(frozen=True)
-class Event:
-    """One row of the event table. Empty strings and -1 where a level does not apply."""
-
-    t_us: int
-    site: str
-    rack: str
-    pack: str
-    cell: int
-    source: str
-    kind: str
-    severity: str  # info, warning, critical
-    value: float
-    unit: str
-    text: str
-
-
-class Recorder(Protocol):
-    """Where rows go; the telemetry sink, seen from the world."""
-
-    def measured(self, t_us: int, shard: int) -> None: ...
-
-    def truth(self, t_us: int, shard: int) -> None: ...
-
-    def meter(self, t_us: int, sites: tuple[SiteControl, ...]) -> None: ...
-
-    def event(self, event: Event) -> None: ...
 
 
 @dataclass
@@ -90,9 +62,9 @@ class BmsWatch:
             if commands.level[p] != self.level[p]:
                 level = int(commands.level[p])
                 text = ("all limits kept", "operating limit", "recommended limit", "safety limit")[level]
-                add("limit", ("info", "info", "warning", "critical")[level], level, text)
+                add("limit", ("info", "info", "warning", "alarm")[level], level, text)
             if commands.tripped[p] and not self.tripped[p]:
-                add("trip", "critical", 1.0, "protection opens the contactors")
+                add("trip", "alarm", 1.0, "protection opens the contactors")
             if commands.state[p] != self.state[p]:
                 state = int(commands.state[p])
                 add("state", "info", state, bms.state_names[state])
@@ -144,7 +116,9 @@ class World:
             try:
                 shard.step(dt_us, ambient_of_packs(self.sites, self.site_of_pack[number]))
             except (ValueError, FloatingPointError) as error:
-                raise PlantError(f"{shard.paths[0].site} ({shard.design}) at {format_time(now)}: {error}") from error
+                raise PlantError(
+                    f"{shard.paths[0].site} ({shard.design}) at {format_time(now)}: {error}"
+                ) from error
         for site in self.sites:
             site.settle(dt_s)
         for number, shard in enumerate(self.shards):
@@ -153,11 +127,11 @@ class World:
                 if event.kind in ("trip", "fault"):
                     self.clock.zoom(event.kind)
             if now % self.measured_period_us == 0:
-                self.recorder.measured(now, number)
+                self.recorder.measured(now, shard)
             if now % self.truth_period_us == 0:
-                self.recorder.truth(now, number)
+                self.recorder.truth(now, shard)
         if now % self.measured_period_us == 0:
-            self.recorder.meter(now, self.sites)
+            self.recorder.meter(now)
             self.progress(now)
         self.steps += 1
 
@@ -183,7 +157,7 @@ class World:
                 cell=int(cell.removeprefix("cell-")) if cell else -1,
                 source="fault",
                 kind=_snake(type(fault).__name__),
-                severity="info",
+                severity="warning" if begins else "info",
                 value=note.value,
                 unit=note.unit,
                 text=note.text,

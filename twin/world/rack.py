@@ -118,13 +118,20 @@ def settle_racks(
 class LinkVoltages:
     """The DC link of each rack's converter, charged through the precharge resistor (n_racks,)."""
 
-    def __init__(self, n_racks: int, precharge_time_constant_s: float, bleed_time_constant_s: float = 60.0) -> None:
+    def __init__(
+        self, n_racks: int, precharge_time_constant_s: float, bleed_time_constant_s: float = 60.0
+    ) -> None:
         self.voltage_V = np.zeros(n_racks)
         self.precharge_time_constant_s = precharge_time_constant_s
         self.bleed_time_constant_s = bleed_time_constant_s
 
     def step(
-        self, rack_of_pack: IntArray, pack_voltage_V: FloatArray, main: BoolArray, precharge: BoolArray, dt_s: float
+        self,
+        rack_of_pack: IntArray,
+        pack_voltage_V: FloatArray,
+        main: BoolArray,
+        precharge: BoolArray,
+        dt_s: float,
     ) -> FloatArray:
         """Advance by dt_s; returns the link voltage seen by each pack (n_packs,)."""
         n = self.voltage_V.size

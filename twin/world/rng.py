@@ -33,7 +33,9 @@ class Streams:
 
     def generator(self, name: str) -> np.random.Generator:
         """A fresh generator at the start of the stream of this name."""
-        return np.random.Generator(np.random.Philox(key=int.from_bytes(_digest(self.seed, name)[:16], "little")))
+        return np.random.Generator(
+            np.random.Philox(key=int.from_bytes(_digest(self.seed, name)[:16], "little"))
+        )
 
     def key(self, name: str) -> np.uint64:
         """The 64-bit key of a counter-based stream (see `add_noise`)."""
@@ -49,7 +51,9 @@ def _mix(x: np.uint64) -> np.uint64:
 
 
 @njit(cache=True)
-def add_noise(value: FloatArray, key: np.ndarray, channel: np.ndarray, sigma: FloatArray, sample: int) -> None:
+def add_noise(
+    value: FloatArray, key: np.ndarray, channel: np.ndarray, sigma: FloatArray, sample: int
+) -> None:
     """Add white Gaussian noise in place.
 
     value, sigma : (n,) same unit; key : (n,) uint64 stream of each entry; channel : (n,) its number in

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from twin.scenario.profiles import Profile
 
 from twin.ports import FloatArray, IntArray
-from twin.scenario.profiles import Profile
 from twin.world.dispatch.base import Controller, SiteView
 from twin.world.pack import PackShard
 
@@ -19,6 +19,37 @@ class RackSlice:
     shard: PackShard
     racks: slice
     packs: slice
+
+
+METERS = (
+    "power_requested_W",
+    "power_served_W",
+    "power_dc_W",
+    "converter_loss_W",
+    "auxiliary_W",
+    "load_W",
+    "pv_W",
+    "grid_import_W",
+    "price_per_J",
+)
+
+
+class Meter:
+    """Means of the columns METERS between two readings."""
+
+    def __init__(self) -> None:
+        self._sum = np.zeros(len(METERS))
+        self._time_s = 0.0
+
+    def add(self, values: tuple[float, ...], dt_s: float) -> None:
+        self._sum += np.array(values) * dt_s
+        self._time_s += dt_s
+
+    def take(self) -> FloatArray:
+        mean = self._sum / self._time_s
+        self._sum[:] = 0.0
+        self._time_s = 0.0
+        return mean
 
 
 @dataclass
@@ -48,6 +79,7 @@ class SiteControl:
     controllers: tuple[tuple[Controller, float], ...]  # with the power each reserves
     view: SiteView = field(default_factory=SiteView)
     ledger: SiteLedger = field(default_factory=SiteLedger)
+    meter: Meter = field(default_factory=Meter)
     requested_W: float = 0.0
     served_W: float = 0.0
     grid_W: float = 0.0
@@ -103,17 +135,35 @@ class SiteControl:
 
     def settle(self, dt_s: float) -> None:
         """After the step: what the grid meter saw."""
-        served = auxiliary = 0.0
+        served = dc = auxiliary = 0.0
         for part in self.racks:
             served += float(part.shard.rack_ac_W[part.racks].sum())
+            dc += float(part.shard.rack_dc_W[part.racks].sum())
+            auxiliary += float(part.shard.thermal.auxiliary_W[part.packs].sum())
         self.served_W = served
-        self.grid_W = self.view.load_W - self.view.pv_W - served + auxiliary
+        view = self.view
+        self.grid_W = view.load_W - view.pv_W - served + auxiliary
+        self.meter.add(
+            (
+                self.requested_W,
+                served,
+                dc,
+                dc - served,
+                auxiliary,
+                view.load_W if self.load else np.nan,
+                view.pv_W if self.pv else np.nan,
+                self.grid_W,
+                view.price_per_J,
+            ),
+            dt_s,
+        )
         ledger = self.ledger
         ledger.requested_J += self.requested_W * dt_s
         ledger.served_J += served * dt_s
         ledger.load_J += self.view.load_W * dt_s
         ledger.pv_J += self.view.pv_W * dt_s
         ledger.grid_J += self.grid_W * dt_s
+        ledger.auxiliary_J += auxiliary * dt_s
         if self.price:
             ledger.cost += self.grid_W * dt_s * self.view.price_per_J
 

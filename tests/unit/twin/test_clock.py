@@ -38,7 +38,9 @@ def test_overlapping_windows_merge():
     clock.zoom("activation")
     clock.env.run(until=1_000_000)
     clock.zoom("fault")
-    assert [(w.start_us, w.end_us, w.reasons) for w in clock.windows] == [(0, 3_000_000, ["activation", "fault"])]
+    assert [(w.start_us, w.end_us, w.reasons) for w in clock.windows] == [
+        (0, 3_000_000, ["activation", "fault"])
+    ]
 
 
 def test_knot_cuts_a_step():

@@ -20,10 +20,28 @@ class Arbitrage:
 
     needs: ClassVar[tuple[str, ...]] = ("price",)
     power_limit_W: float = quantity("power", "power of each trade", key="power", above=0.0)
-    share: float = quantity("fraction", "part of the day to charge, and to discharge", key="share", default=0.15, above=0.0, maximum=0.5)
-    efficiency: float = quantity("fraction", "round-trip efficiency assumed when judging a spread", key="efficiency", default=0.85, above=0.0, maximum=1.0)
-    soc_min: float = quantity("fraction", "no discharge below", key="soc_min", default=0.1, minimum=0.0, maximum=1.0)
-    soc_max: float = quantity("fraction", "no charge above", key="soc_max", default=0.9, minimum=0.0, maximum=1.0)
+    share: float = quantity(
+        "fraction",
+        "part of the day to charge, and to discharge",
+        key="share",
+        default=0.15,
+        above=0.0,
+        maximum=0.5,
+    )
+    efficiency: float = quantity(
+        "fraction",
+        "round-trip efficiency assumed when judging a spread",
+        key="efficiency",
+        default=0.85,
+        above=0.0,
+        maximum=1.0,
+    )
+    soc_min: float = quantity(
+        "fraction", "no discharge below", key="soc_min", default=0.1, minimum=0.0, maximum=1.0
+    )
+    soc_max: float = quantity(
+        "fraction", "no charge above", key="soc_max", default=0.9, minimum=0.0, maximum=1.0
+    )
 
     def start(self, site: SiteFacts) -> ArbitrageController:
         assert site.price_time_s is not None and site.price_per_J is not None  # `needs` was checked

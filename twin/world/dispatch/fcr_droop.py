@@ -22,13 +22,24 @@ class FcrDroop:
     needs: ClassVar[tuple[str, ...]] = ("frequency",)
     offered_W: float = quantity("power", "prequalified power, both directions", key="power", above=0.0)
     nominal_Hz: float = quantity("frequency", "nominal frequency", key="nominal", default=50.0, above=0.0)
-    full_activation_Hz: float = quantity("frequency", "deviation of full activation", key="full_activation", default=0.2, above=0.0)
+    full_activation_Hz: float = quantity(
+        "frequency", "deviation of full activation", key="full_activation", default=0.2, above=0.0
+    )
     deadband_Hz: float = quantity("frequency", "insensitivity", key="deadband", default=0.01, minimum=0.0)
     recharge: float = quantity(
-        "fraction", "share of the power used to bring the state of charge back", key="recharge", default=0.1, minimum=0.0, maximum=0.5
+        "fraction",
+        "share of the power used to bring the state of charge back",
+        key="recharge",
+        default=0.1,
+        minimum=0.0,
+        maximum=0.5,
     )
-    soc_low: float = quantity("fraction", "recharge below", key="soc_low", default=0.3, minimum=0.0, maximum=1.0)
-    soc_high: float = quantity("fraction", "discharge above", key="soc_high", default=0.8, minimum=0.0, maximum=1.0)
+    soc_low: float = quantity(
+        "fraction", "recharge below", key="soc_low", default=0.3, minimum=0.0, maximum=1.0
+    )
+    soc_high: float = quantity(
+        "fraction", "discharge above", key="soc_high", default=0.8, minimum=0.0, maximum=1.0
+    )
 
     def start(self, site: SiteFacts) -> FcrDroop:
         return self

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from twin.scenario.fields import profile, quantity
 from twin.scenario.profiles import Profile
+
+from twin.scenario.fields import profile, quantity
 from twin.scenario.schema import ProfileSpec
 from twin.world.dispatch.base import SiteFacts, SiteView
 
@@ -35,7 +36,9 @@ class FollowSoc:
 
     needs: ClassVar[tuple[str, ...]] = ()
     soc: ProfileSpec | Profile = profile("state of charge to follow", dimension="fraction", hold="linear")
-    horizon_s: float = quantity("time", "time in which a deviation is made up", key="horizon", default=900.0, above=0.0)
+    horizon_s: float = quantity(
+        "time", "time in which a deviation is made up", key="horizon", default=900.0, above=0.0
+    )
 
     def start(self, site: SiteFacts) -> FollowSocController:
         assert isinstance(self.soc, Profile)

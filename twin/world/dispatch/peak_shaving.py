@@ -16,10 +16,19 @@ class PeakShaving:
     needs: ClassVar[tuple[str, ...]] = ("load",)
     limit_W: float = quantity("power", "grid import not to exceed", key="limit", above=0.0)
     reserve_soc: float = quantity(
-        "fraction", "state of charge kept for peaks; refilled from the grid", key="reserve", default=0.3, minimum=0.0, maximum=1.0
+        "fraction",
+        "state of charge kept for peaks; refilled from the grid",
+        key="reserve",
+        default=0.3,
+        minimum=0.0,
+        maximum=1.0,
     )
     refill_limit_W: float = quantity(
-        "power", "grid import while refilling; at most the limit", key="refill_limit", default=0.0, minimum=0.0
+        "power",
+        "grid import while refilling; at most the limit",
+        key="refill_limit",
+        default=0.0,
+        minimum=0.0,
     )
 
     def start(self, site: SiteFacts) -> PeakShaving:

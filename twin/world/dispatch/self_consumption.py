@@ -14,10 +14,19 @@ class SelfConsumption:
     """Keeps the grid connection at zero while the state of charge is between its bounds."""
 
     needs: ClassVar[tuple[str, ...]] = ("load", "pv")
-    soc_min: float = quantity("fraction", "no discharge below", key="soc_min", default=0.1, minimum=0.0, maximum=1.0)
-    soc_max: float = quantity("fraction", "no charge above", key="soc_max", default=0.95, minimum=0.0, maximum=1.0)
+    soc_min: float = quantity(
+        "fraction", "no discharge below", key="soc_min", default=0.1, minimum=0.0, maximum=1.0
+    )
+    soc_max: float = quantity(
+        "fraction", "no charge above", key="soc_max", default=0.95, minimum=0.0, maximum=1.0
+    )
     taper: float = quantity(
-        "fraction", "width of the ramp down to zero power at each bound", key="taper", default=0.02, above=0.0, maximum=0.5
+        "fraction",
+        "width of the ramp down to zero power at each bound",
+        key="taper",
+        default=0.02,
+        above=0.0,
+        maximum=0.5,
     )
 
     def start(self, site: SiteFacts) -> SelfConsumption:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from twin.scenario.fields import integer, profile, quantity
 from twin.scenario.profiles import Profile
+
+from twin.scenario.fields import integer, profile, quantity
 from twin.scenario.schema import ProfileSpec
 from twin.world.dispatch.base import SiteFacts, SiteView
 
@@ -28,10 +29,18 @@ class Drive:
     cycle: ProfileSpec | Profile = profile("speed", dimension="speed", hold="linear")
     times: int = integer("repetitions of the cycle", default=1, minimum=1, maximum=1000)
     mass_kg: float = quantity("mass", "vehicle and load", key="mass", default=2000.0, above=0.0)
-    drag_area_m2: float = quantity("area", "drag coefficient times frontal area", key="drag_area", default=0.6, above=0.0)
-    rolling: float = quantity("fraction", "rolling resistance coefficient", key="rolling", default=0.009, minimum=0.0, maximum=0.1)
-    efficiency: float = quantity("fraction", "battery to wheel, and back", key="efficiency", default=0.88, above=0.0, maximum=1.0)
-    auxiliary_W: float = quantity("power", "auxiliaries while driving", key="auxiliary", default=500.0, minimum=0.0)
+    drag_area_m2: float = quantity(
+        "area", "drag coefficient times frontal area", key="drag_area", default=0.6, above=0.0
+    )
+    rolling: float = quantity(
+        "fraction", "rolling resistance coefficient", key="rolling", default=0.009, minimum=0.0, maximum=0.1
+    )
+    efficiency: float = quantity(
+        "fraction", "battery to wheel, and back", key="efficiency", default=0.88, above=0.0, maximum=1.0
+    )
+    auxiliary_W: float = quantity(
+        "power", "auxiliaries while driving", key="auxiliary", default=500.0, minimum=0.0
+    )
 
     def start(self, site: SiteFacts) -> DriveController:
         assert isinstance(self.cycle, Profile)
@@ -67,7 +76,9 @@ class Charge:
 
     needs: ClassVar[tuple[str, ...]] = ()
     at_s: float = quantity("time", "plug in", key="at", minimum=0.0)
-    until_s: float | None = quantity("time", "plug out; the end of the scenario when not given", key="until", default=None, minimum=0.0)
+    until_s: float | None = quantity(
+        "time", "plug out; the end of the scenario when not given", key="until", default=None, minimum=0.0
+    )
     charger_W: float = quantity("power", "charger", key="power", above=0.0)
     until_soc: float = quantity("fraction", "stop at", key="until_soc", default=0.8, minimum=0.0, maximum=1.0)
 

@@ -16,8 +16,12 @@ class CellOutlier:
     at_s: float = quantity("time", "when it appears", key="at", default=0.0, minimum=0.0)
     until_s: float | None = quantity("time", "when it disappears", key="until", default=None)
     target: str = target_field("the cell", level="cell")
-    capacity: float = quantity("fraction", "capacity, of what it was", key="capacity", default=1.0, minimum=0.05, maximum=2.0)
-    resistance: float = quantity("fraction", "resistance, of what it was", key="resistance", default=1.0, minimum=0.1, maximum=100.0)
+    capacity: float = quantity(
+        "fraction", "capacity, of what it was", key="capacity", default=1.0, minimum=0.05, maximum=2.0
+    )
+    resistance: float = quantity(
+        "fraction", "resistance, of what it was", key="resistance", default=1.0, minimum=0.1, maximum=100.0
+    )
 
     def apply(self, target: FaultTarget) -> FaultNote:
         return self._scale(target, self.capacity, self.resistance)

@@ -16,7 +16,9 @@ class CoolingFailure:
     at_s: float = quantity("time", "when it begins", key="at", minimum=0.0)
     until_s: float | None = quantity("time", "when it is repaired", key="until", default=None)
     target: str = target_field("the rack", level="rack")
-    remaining: float = quantity("fraction", "cooling that is left", key="remaining", default=0.0, minimum=0.0, maximum=1.0)
+    remaining: float = quantity(
+        "fraction", "cooling that is left", key="remaining", default=0.0, minimum=0.0, maximum=1.0
+    )
 
     def apply(self, target: FaultTarget) -> FaultNote:
         return self._set(target, self.remaining, "cooling fails, {:.0%} left")

@@ -17,7 +17,9 @@ class InternalShort:
     at_s: float = quantity("time", "when it begins", key="at", minimum=0.0)
     until_s: float | None = quantity("time", "when it heals (burnt-off dendrite)", key="until", default=None)
     target: str = target_field("the cell", level="cell")
-    resistance_ohm: float = quantity("resistance", "of the short", key="resistance", above=0.0, minimum=1e-4, maximum=1e6)
+    resistance_ohm: float = quantity(
+        "resistance", "of the short", key="resistance", above=0.0, minimum=1e-4, maximum=1e6
+    )
 
     def apply(self, target: FaultTarget) -> FaultNote:
         return self._set(target, self.resistance_ohm, "internal short of {:g} ohm")

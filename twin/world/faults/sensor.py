@@ -36,11 +36,15 @@ class SensorBias(_SensorFault):
     """The reading is off by a constant: give the one of the sensor's kind."""
 
     bias_V: float = quantity("voltage", "bias of a voltage sensor", key="bias_voltage", default=0.0)
-    bias_K: float = quantity("temperature_difference", "bias of a temperature sensor", key="bias_temperature", default=0.0)
+    bias_K: float = quantity(
+        "temperature_difference", "bias of a temperature sensor", key="bias_temperature", default=0.0
+    )
     bias_A: float = quantity("current", "bias of a current sensor", key="bias_current", default=0.0)
 
     def _bias(self) -> tuple[float, str]:
-        return {"temperature": (self.bias_K, "K"), "current": (self.bias_A, "A")}.get(self.sensor, (self.bias_V, "V"))
+        return {"temperature": (self.bias_K, "K"), "current": (self.bias_A, "A")}.get(
+            self.sensor, (self.bias_V, "V")
+        )
 
     def apply(self, target: FaultTarget) -> FaultNote:
         bias, unit = self._bias()
