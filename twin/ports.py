@@ -22,7 +22,7 @@ BoolArray = NDArray[np.bool_]
 
 
 class Wiring(Protocol):
-    """Who belongs to whom, as offsets: pack p owns groups pack_group_start[p] … pack_group_start[p + 1] - 1."""
+    """Who belongs to whom, as offsets: pack p owns the groups from pack_group_start[p] to before [p + 1]."""
 
     n_packs: int
     n_groups: int

@@ -6,6 +6,7 @@ of an instant is appended as arrays, one call per table and shard.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,7 +92,7 @@ class Recorder:
         voltage_V = cells.group_voltage_V
         group_of_cell = np.repeat(np.arange(per_group.size), per_group)
         short_A = voltage_V[group_of_cell] / shard.short_ohm
-        spans = list(zip(pack_cells[:-1], pack_cells[1:], strict=True))
+        spans = list(itertools.pairwise(pack_cells))
         self.writer.truth.append_block(
             t_us,
             self._rows[id(shard)],

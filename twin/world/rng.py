@@ -24,7 +24,8 @@ def _digest(seed: int, name: str) -> bytes:
 class Streams:
     """All random streams of a run.
 
-    >>> Streams(7).generator("site/depot/rack-1").normal() == Streams(7).generator("site/depot/rack-1").normal()
+    >>> one, two = (Streams(7).generator("site/depot/rack-1") for _ in range(2))
+    >>> one.normal() == two.normal()
     True
     """
 

@@ -16,7 +16,7 @@ DAY_S = 86_400.0
 
 @dataclass(frozen=True, kw_only=True)
 class Arbitrage:
-    """Charges in the cheapest and discharges in the dearest part of each day, if the spread pays the losses."""
+    """Charges in the cheapest, discharges in the dearest part of a day, if the spread pays the losses."""
 
     needs: ClassVar[tuple[str, ...]] = ("price",)
     power_limit_W: float = quantity("power", "power of each trade", key="power", above=0.0)
@@ -44,7 +44,8 @@ class Arbitrage:
     )
 
     def start(self, site: SiteFacts) -> ArbitrageController:
-        assert site.price_time_s is not None and site.price_per_J is not None  # `needs` was checked
+        assert site.price_time_s is not None
+        assert site.price_per_J is not None
         return ArbitrageController(self, site.price_time_s, site.price_per_J, site.duration_s)
 
     def reserve_W(self) -> float:

@@ -11,7 +11,7 @@ from twin.world.dispatch.base import SiteFacts, SiteView
 
 @dataclass(frozen=True, kw_only=True)
 class PeakShaving:
-    """Discharges what exceeds `limit`; below `reserve` it refills from the grid without passing `refill_limit`."""
+    """Discharges what exceeds `limit`; below `reserve` it refills from the grid up to `refill_limit`."""
 
     needs: ClassVar[tuple[str, ...]] = ("load",)
     limit_W: float = quantity("power", "grid import not to exceed", key="limit", above=0.0)

@@ -15,7 +15,7 @@ from twin.world.pack import PackShard
 
 @dataclass(frozen=True)
 class FaultTarget:
-    """A target path resolved: which shard, and which rack, pack, cell in its arrays (None above that level)."""
+    """A target path resolved: which shard, and which racks, packs and cell in its arrays."""
 
     path: str
     shard: PackShard

@@ -23,7 +23,8 @@ class _SensorFault:
         at = target.shard.sensors.channels(self.sensor, target.packs.start)
         if self.channel > at.stop - at.start:
             raise ValueError(
-                f"{target.path} has {at.stop - at.start} {self.sensor} sensors; channel {self.channel} does not exist"
+                f"{target.path} has {at.stop - at.start} {self.sensor} sensors; "
+                f"channel {self.channel} does not exist"
             )
         return at.start + self.channel - 1
 
