@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from twin.ports import IntArray
+from twin.telemetry.frame import PackInfo
+from twin.telemetry.sink import RunWriter
 from twin.world.clock import Clock, to_us
 from twin.world.faults.base import Fault, FaultTarget
 from twin.world.pack import PackPath, PackShard
@@ -82,14 +84,17 @@ class World:
     shards: tuple[PackShard, ...]
     site_of_pack: tuple[IntArray, ...]  # per shard
     faults: tuple[tuple[Fault, FaultTarget], ...]
-    recorder: Recorder
+    packs: tuple[PackInfo, ...]  # data sheets, shard by shard
+    code_names: dict[str, dict[int, str]]  # of the coded telemetry columns
+    fidelity: dict[str, str]  # ladder -> rungs in use
     measured_period_us: int
     truth_period_us: int
-    progress: Callable[[int], None] = lambda _: None
     steps: int = 0
 
-    def run(self) -> None:
-        """Simulate from 0 to the end."""
+    def run(self, writer: RunWriter, progress: Callable[[int], None] | None = None) -> None:
+        """Simulate from 0 to the end, writing rows; `progress` is told the time in us now and then."""
+        self._recorder = Recorder(writer, self.shards, self.sites)
+        self._progress = progress or (lambda now_us: None)
         self._watches = [BmsWatch(shard) for shard in self.shards]
         for fault, target in self.faults:
             self.clock.add_knot(to_us(fault.at_s))
@@ -123,16 +128,16 @@ class World:
             site.settle(dt_s)
         for number, shard in enumerate(self.shards):
             for event in self._watches[number].changes(now):
-                self.recorder.event(event)
+                self._recorder.event(event)
                 if event.kind in ("trip", "fault"):
                     self.clock.zoom(event.kind)
             if now % self.measured_period_us == 0:
-                self.recorder.measured(now, shard)
+                self._recorder.measured(now, shard)
             if now % self.truth_period_us == 0:
-                self.recorder.truth(now, shard)
+                self._recorder.truth(now, shard)
         if now % self.measured_period_us == 0:
-            self.recorder.meter(now)
-            self.progress(now)
+            self._recorder.meter(now)
+            self._progress(now)
         self.steps += 1
 
     def _fault(self, fault: Fault, target: FaultTarget) -> Generator[Any, Any, None]:
@@ -148,7 +153,7 @@ class World:
     def _happens(self, fault: Fault, target: FaultTarget, begins: bool) -> None:
         note = fault.apply(target) if begins else fault.clear(target)
         site, rack, pack, cell = (*target.path.split("/"), "", "", "")[:4]
-        self.recorder.event(
+        self._recorder.event(
             Event(
                 t_us=self.clock.now_us,
                 site=site,

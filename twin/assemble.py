@@ -1,0 +1,331 @@
+"""Scenario → World: the one place where concrete classes are named.
+
+Racks of one kind (same design, same rungs of fidelity) become one shard, whatever site they stand on;
+a shard steps all its packs in a handful of compiled calls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from twin.adapters import bms, catalogue, cells, thermal
+from twin.adapters.catalogue import PackSheet
+from twin.analytics.detectors import DETECTORS
+from twin.analytics.scoring import METRICS
+from twin.ports import FloatArray
+from twin.scenario.profiles import Profile, load_profile, synthesise
+from twin.scenario.schema import Known, PackFacts, ProfileSpec, RackGroup, Scenario, Site
+from twin.telemetry.frame import PackInfo
+from twin.world.clock import Clock, to_us
+from twin.world.dispatch import STRATEGIES
+from twin.world.dispatch.base import SiteFacts, Strategy
+from twin.world.faults import FAULTS
+from twin.world.faults.base import Fault, FaultTarget
+from twin.world.pack import PackPath, PackShard, RackPlan
+from twin.world.plant import World
+from twin.world.rack import LinkVoltages
+from twin.world.rng import Streams
+from twin.world.sensors import SensorBank, SensorPlan
+from twin.world.site import RackSlice, SiteControl
+
+
+@lru_cache(maxsize=1)
+def known() -> Known:
+    """All names a scenario may use."""
+    return Known(
+        packs={
+            name: PackFacts(
+                n_cells=sheet.n_series * sheet.n_parallel,
+                n_groups=sheet.n_series,
+                n_temperature_sensors=len(sheet.sensor_group),
+            )
+            for name, sheet in catalogue.pack_sheets().items()
+        },
+        cell_models=tuple(cells.RUNGS),
+        thermal_models=tuple(thermal.RUNGS),
+        bms_models=tuple(bms.RUNGS),
+        dispatch=STRATEGIES,
+        faults=FAULTS,
+        detectors=DETECTORS,
+        metrics=METRICS,
+    )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the racks of a shard have in common."""
+
+    design: str
+    cell_model: str
+    thermal_model: str
+    bms_model: str
+    bms_rate: str
+
+
+@dataclass(frozen=True)
+class RackPlace:
+    """One rack of the scenario on its way into a shard."""
+
+    site: int
+    name: str
+    group: RackGroup
+
+
+def assemble(scenario: Scenario, base_dir: Path) -> World:
+    """Build everything that lives on the clock; reads profiles, compiles firmware, draws cells."""
+    streams = Streams(scenario.seed)
+    profiles = _Profiles(scenario, base_dir, streams)
+    ambient = [profiles.of(site, "ambient", site.ambient) for site in scenario.sites]
+    places: dict[Kind, list[RackPlace]] = {}
+    for number, site in enumerate(scenario.sites):
+        for group in site.racks:
+            kind = Kind(
+                design=group.pack.design,
+                cell_model=group.pack.cells.model,
+                thermal_model=group.pack.thermal.model,
+                bms_model=group.pack.bms.model,
+                bms_rate=scenario.time.bms_rate,
+            )
+            racks = places.setdefault(kind, [])
+            racks.extend(RackPlace(number, f"{group.name}-{k + 1}", group) for k in range(group.count))
+    shards = tuple(
+        _shard(kind, racks, scenario, [profile.at(0.0) for profile in ambient], streams)
+        for kind, racks in places.items()
+    )
+    sites = tuple(
+        _site(number, site, ambient[number], profiles, shards) for number, site in enumerate(scenario.sites)
+    )
+    time = scenario.time
+    return World(
+        clock=Clock(time.step_s, time.zoom.step_s, time.zoom.after_s, scenario.duration_s),
+        sites=sites,
+        shards=shards,
+        site_of_pack=tuple(shard.racks.site[shard.rack_of_pack] for shard in shards),
+        faults=tuple((fault, _target(fault, shards)) for fault in scenario.faults),
+        packs=tuple(_pack_info(path, shard.design) for shard in shards for path in shard.paths),
+        code_names=_code_names(shards),
+        fidelity={
+            "cell": _ladder(kind.cell_model for kind in places),
+            "thermal": _ladder(kind.thermal_model for kind in places),
+            "bms": _ladder(f"{kind.bms_model} ({kind.bms_rate} rate)" for kind in places),
+        },
+        measured_period_us=to_us(scenario.telemetry.period_s),
+        truth_period_us=to_us(scenario.telemetry.truth_period_s),
+    )
+
+
+def _ladder(rungs: Any) -> str:
+    return ", ".join(dict.fromkeys(rungs))
+
+
+class _Profiles:
+    """Profiles of a scenario: read from data, or synthesised from a stream named after the site."""
+
+    def __init__(self, scenario: Scenario, base_dir: Path, streams: Streams) -> None:
+        self.scenario = scenario
+        self.base_dir = base_dir
+        self.streams = streams
+
+    def of(self, site: Site, name: str, spec: ProfileSpec, whole: bool = False) -> Profile:
+        duration_s = None if whole else self.scenario.duration_s
+        if spec.synthetic is not None:
+            stream = self.streams.generator(f"site/{site.name}/{name}")
+            return synthesise(spec, stream, self.scenario.duration_s)
+        return load_profile(spec, self.scenario.start, duration_s, self.base_dir)
+
+    def optional(self, site: Site, name: str, spec: ProfileSpec | None) -> Profile | None:
+        return None if spec is None else self.of(site, name, spec)
+
+    def resolve(self, site: Site, strategy: Any) -> Any:
+        """A strategy with its own profile fields read."""
+        assert is_dataclass(strategy)
+        found = {}
+        for entry in fields(strategy):
+            spec = getattr(strategy, entry.name)
+            if isinstance(spec, ProfileSpec):
+                found[entry.name] = self.of(site, entry.name, spec, whole=entry.metadata.get("whole", False))
+        return replace(strategy, **found)  # type: ignore[type-var]
+
+
+# ---- shards -------------------------------------------------------------------------------------
+
+
+def _shard(
+    kind: Kind, racks: list[RackPlace], scenario: Scenario, ambient_K: list[float], streams: Streams
+) -> PackShard:
+    sheet = catalogue.pack_sheets()[kind.design]
+    n_cells = sheet.n_series * sheet.n_parallel
+    paths: list[PackPath] = []
+    capacity, resistance, soc, start_K = [], [], [], []
+    sensors = []
+    for rack in racks:
+        pack = rack.group.pack
+        for k in range(rack.group.packs_per_rack):
+            path = PackPath(scenario.sites[rack.site].name, rack.name, f"pack-{k + 1}")
+            paths.append(path)
+            draw = streams.generator(f"site/{path}/cells")
+            spread = pack.spread
+            capacity.append(_draw(draw, n_cells, 1.0, spread.capacity, sheet.capacity_spread))
+            resistance.append(_draw(draw, n_cells, 1.0, spread.resistance, sheet.resistance_spread))
+            cell_soc = _draw(draw, n_cells, pack.initial_soc, spread.soc, sheet.soc_spread)
+            soc.append(np.clip(cell_soc, 0.0, 1.0))
+            start_K.append(
+                pack.initial_temperature_K if pack.initial_temperature_K is not None else ambient_K[rack.site]
+            )
+            sensors.append((str(path), pack.sensors))
+    n_packs = len(paths)
+    temperature_K = np.repeat(np.array(start_K), n_cells)
+    bank = cells.RUNGS[kind.cell_model].build(
+        kind.design,
+        n_packs,
+        np.concatenate(capacity),
+        np.concatenate(resistance),
+        np.concatenate(soc),
+        temperature_K,
+    )
+    per_rack = np.array([rack.group.packs_per_rack for rack in racks])
+    pack_start = np.concatenate([[0], np.cumsum(per_rack)]).astype(np.int64)
+    plan = SensorPlan(
+        cell=np.concatenate(
+            [p * n_cells + (np.array(sheet.sensor_group) - 1) * sheet.n_parallel for p in range(n_packs)]
+        ),
+        pack_start=np.arange(n_packs + 1, dtype=np.int64) * len(sheet.sensor_group),
+    )
+    converters = [scenario.sites[rack.site].converter for rack in racks]
+    rated_W = [
+        converter.power_W if converter.power_W is not None else sheet.power_W * rack.group.packs_per_rack
+        for converter, rack in zip(converters, racks, strict=True)
+    ]
+    return PackShard(
+        paths=tuple(paths),
+        design=kind.design,
+        cells=bank,
+        thermal=thermal.RUNGS[kind.thermal_model].build(
+            kind.design, n_packs, temperature_K, np.array(start_K)
+        ),
+        sensors=SensorBank(bank.layout, plan, sensors, streams),
+        bms=bms.RUNGS[kind.bms_model].build(sheet, n_packs, kind.bms_rate),
+        racks=RackPlan(
+            pack_start=pack_start,
+            site=np.array([rack.site for rack in racks], dtype=np.int64),
+            converter_power_W=np.array(rated_W, dtype=float),
+            converter_loss=np.array(
+                [[c.no_load_loss, c.proportional_loss, c.quadratic_loss] for c in converters], dtype=float
+            ),
+        ),
+        link=LinkVoltages(len(racks), sheet.precharge_time_constant_s),
+        nominal_energy_J=np.full(n_packs, sheet.energy_J),
+        cooling_works=np.ones(n_packs),
+        short_ohm=np.full(n_packs * n_cells, np.inf),
+    )
+
+
+def _draw(
+    stream: np.random.Generator, n: int, mean: float, sigma: float | None, default: float
+) -> FloatArray:
+    """Normal around `mean`, cut at 3.5 sigma: cells beyond that do not leave a factory."""
+    z = np.clip(stream.normal(0.0, 1.0, n), -3.5, 3.5)
+    return mean + (default if sigma is None else sigma) * z
+
+
+# ---- sites --------------------------------------------------------------------------------------
+
+
+def _site(
+    number: int, site: Site, ambient: Profile, profiles: _Profiles, shards: tuple[PackShard, ...]
+) -> SiteControl:
+    slices = []
+    for shard in shards:
+        mine = np.flatnonzero(shard.racks.site == number)
+        if mine.size:  # contiguous: shards are filled site by site
+            first, last = int(mine[0]), int(mine[-1]) + 1
+            packs = slice(int(shard.racks.pack_start[first]), int(shard.racks.pack_start[last]))
+            slices.append(RackSlice(shard, slice(first, last), packs))
+    price = profiles.optional(site, "price", site.price)
+    facts = SiteFacts(
+        power_W=float(sum(s.shard.racks.converter_power_W[s.racks].sum() for s in slices)),
+        energy_J=float(sum(s.shard.nominal_energy_J[s.packs].sum() for s in slices)),
+        duration_s=profiles.scenario.duration_s,
+        price_time_s=None if price is None else price.time_s,
+        price_per_J=None if price is None else price.value,
+    )
+    strategies: list[Strategy] = [profiles.resolve(site, strategy) for strategy in site.dispatch]
+    return SiteControl(
+        name=site.name,
+        racks=tuple(slices),
+        ambient=ambient,
+        load=profiles.optional(site, "load", site.load),
+        pv=profiles.optional(site, "pv", site.pv),
+        price=price,
+        frequency=profiles.optional(site, "frequency", site.frequency),
+        controllers=tuple((strategy.start(facts), strategy.reserve_W()) for strategy in strategies),
+    )
+
+
+# ---- targets and data sheets --------------------------------------------------------------------
+
+
+def _target(fault: Fault, shards: tuple[PackShard, ...]) -> FaultTarget:
+    """The arrays behind a path that the loader has found to exist."""
+    site, *rest = fault.target.split("/")
+    for shard in shards:
+        packs = [
+            p
+            for p, path in enumerate(shard.paths)
+            if path.site == site
+            and (not rest or path.rack == rest[0])
+            and (len(rest) < 2 or path.pack == rest[1])
+        ]
+        if packs:
+            racks = shard.rack_of_pack[packs]
+            cell = None
+            if len(rest) == 3:
+                cell = (
+                    int(shard.cells.layout.pack_cell_start[packs[0]]) + int(rest[2].removeprefix("cell-")) - 1
+                )
+            return FaultTarget(
+                path=fault.target,
+                shard=shard,
+                racks=range(int(racks[0]), int(racks[-1]) + 1),
+                packs=range(packs[0], packs[-1] + 1),
+                cell=cell,
+            )
+    raise KeyError(fault.target)
+
+
+def _pack_info(path: PackPath, design: str) -> PackInfo:
+    sheet: PackSheet = catalogue.pack_sheets()[design]
+    return PackInfo(
+        site=path.site,
+        rack=path.rack,
+        pack=path.pack,
+        design=design,
+        n_series=sheet.n_series,
+        n_parallel=sheet.n_parallel,
+        n_sensors=len(sheet.sensor_group),
+        capacity_Ah=sheet.capacity_Ah,
+        voltage_min_V=sheet.voltage_min_V,
+        voltage_max_V=sheet.voltage_max_V,
+        temperature_min_K=sheet.temperature_min_K,
+        temperature_max_K=sheet.temperature_max_K,
+        current_charge_max_A=sheet.charge_limit_A,
+        current_discharge_max_A=sheet.discharge_limit_A,
+        balancing_resistance_ohm=sheet.balancing_resistance_ohm,
+        sensor_group=sheet.sensor_group,
+        ocv_soc=sheet.ocv_soc,
+        ocv_V=sheet.ocv_V,
+    )
+
+
+def _code_names(shards: tuple[PackShard, ...]) -> dict[str, dict[int, str]]:
+    first = shards[0].bms
+    return {
+        "bms_state": dict(enumerate(first.state_names)),
+        "fault_mask": dict(enumerate(first.fault_names)),
+        "contactors": {0: "main", 1: "precharge"},
+    }
