@@ -1,0 +1,839 @@
+"""The loop: joins the three tables (`isa.py`, `timing.py`, `bus.py`) into one compiled function.
+
+`run` advances the machine until a cycle, a halt, a breakpoint or an access that Python must serve. Time is the cycle
+in which the next instruction enters decode/execute. Interrupts and the end of a slice are one compare per
+instruction: `t > limit`, where `limit` is the earlier of the first cycle in which an enabled interrupt line is high
+and the last cycle before the slice ends. Whatever can move that cycle (CSR writes, mret, device accesses) computes
+it again; nothing is polled.
+
+Interrupts. An instruction whose cycle of entry is t is stopped when the line was high at t - 1 or before. The decision
+falls in the first cycle with an empty decode stage: the later of the line's cycle and the first cycle after the
+previous instruction left that stage (`free`: in a jump bubble earlier than t). The handler enters three cycles later.
+
+wfi. mcycle loses the cycles of sleep; it keeps one more when the fetcher issues a request in wfi's second cycle. The
+fetch buffer holds three words and asks for one a cycle unless full, so it asks in that cycle only if *every* cycle
+since the last redirection took a word out. Hence the words and the cycles since then are equal, which is one compare
+with a key kept at each redirection: (target / 4) + s - (cycle of entry of the target).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+
+from . import isa
+from .access import load, store
+from .bus import ASK, FAULT
+from .csr import csr_execute
+from .decode import decode_at, fields32, fields16, locate, pack, sign_extend
+from .isa import OP
+from .jit import jit
+from .state import (
+    CANON_END,
+    G_BASE,
+    G_OFFSET,
+    G_SIZE,
+    GRANULE_BITS,
+    L_INSTRUCTION,
+    L_LOAD,
+    L_STORE,
+    M_BLOCKS,
+    M_BUDGET,
+    M_COUNT,
+    M_LOCKUP,
+    M_MMIO,
+    M_PROFILE,
+    M_SLOW,
+    M_TRACE,
+    MIE,
+    MPIE,
+    MPP,
+    MPRV,
+    NEVER,
+    R_BUDGET,
+    R_CODE,
+    R_CYCLES,
+    R_HALT,
+    R_LOCKUP,
+    R_LOG,
+    R_MMIO,
+    R_OUT,
+    R_STOP,
+    TW,
+    S,
+)
+from .timing import (
+    C_DIV,
+    C_DIV0,
+    C_CSR_WRITE,
+    C_FAULT,
+    C_IRQ,
+    C_JUMP,
+    C_MEMORY,
+    C_MRET,
+    C_MUL,
+    C_MULH,
+    C_SPLIT,
+    C_TAKEN,
+    C_TRAP,
+    WFI_MCYCLE,
+    WFI_SLEEP,
+    WFI_WAKE,
+)
+
+_M = 0xFFFFFFFF
+_MIN = -(1 << 31)
+
+# Operation numbers as module constants: numba folds them, and the chain of compares below becomes one jump table.
+LUI, JAL, JALR = OP["lui"], OP["jal"], OP["jalr"]
+BEQ, BNE, BLT, BGE, BLTU, BGEU = (OP[n] for n in ("beq", "bne", "blt", "bge", "bltu", "bgeu"))
+LB, LH, LW, LBU, LHU = (OP[n] for n in ("lb", "lh", "lw", "lbu", "lhu"))
+SB, SH, SW = OP["sb"], OP["sh"], OP["sw"]
+ADDI, SLTI, SLTIU, XORI, ORI, ANDI = (OP[n] for n in ("addi", "slti", "sltiu", "xori", "ori", "andi"))
+SLLI, SRLI, SRAI = OP["slli"], OP["srli"], OP["srai"]
+ADD, SUB, SLL, SLT, SLTU, XOR = (OP[n] for n in ("add", "sub", "sll", "slt", "sltu", "xor"))
+SRL, SRA, OR, AND = OP["srl"], OP["sra"], OP["or"], OP["and"]
+MUL, MULH, MULHSU, MULHU = OP["mul"], OP["mulh"], OP["mulhsu"], OP["mulhu"]
+DIV, DIVU, REM, REMU = OP["div"], OP["divu"], OP["rem"], OP["remu"]
+FENCE, FENCE_I, ECALL, EBREAK = OP["fence"], OP["fence.i"], OP["ecall"], OP["ebreak"]
+MRET, WFI = OP["mret"], OP["wfi"]
+CSRRW, CSRRCI = OP["csrrw"], OP["csrrci"]
+# funct3 of the six CSR operations, by their order in the table
+CSR_FUNCT = np.array([1, 2, 3, 5, 6, 7], dtype=np.int64)
+OP_ILLEGAL, OP_FETCH_FAULT, OP_FAR = isa.OP_ILLEGAL, isa.OP_FETCH_FAULT, isa.OP_FAR
+OP_SPECIAL, OP_UNDECODED, OP_BLOCK = isa.OP_SPECIAL, isa.OP_UNDECODED, isa.OP_BLOCK
+OP_STOP, OP_SKIP = isa.OP_STOP, isa.OP_SKIP
+
+_T, _PC, _INSTRET, _KEY = S["T"], S["PC"], S["INSTRET"], S["KEY"]
+_BUBBLE_T, _BUBBLE_END = S["BUBBLE_T"], S["BUBBLE_END"]
+_ASLEEP, _SLEEP_T, _SLEEP_MCYCLE = S["ASLEEP"], S["SLEEP_T"], S["SLEEP_MCYCLE"]
+_PRIV, _STATUS, _MIE, _MTVEC = S["PRIV"], S["MSTATUS"], S["MIE"], S["MTVEC"]
+_MEPC, _MCAUSE, _MTVAL = S["MEPC"], S["MCAUSE"], S["MTVAL"]
+_INHIBIT, _CPUCTRL, _CYC_OFF, _DIRECT = S["MCOUNTINHIBIT"], S["CPUCTRL"], S["MCYCLE_OFF"], S["MTVEC_DIRECT"]
+_LINES, _HALTED = S["LINES"], S["HALTED"]
+_REASON, _X_PC, _READY, _X_FAULT = S["REASON"], S["X_PC"], S["X_READY"], S["X_FAULT"]
+_OUT_N, _LOG_N, _BUDGET = S["OUT_N"], S["LOG_N"], S["BUDGET"]
+_PREV_T, _PREV_IP, _PREV_RAW, _PREV_DONE = S["PREV_T"], S["PREV_IP"], S["PREV_RAW"], S["PREV_DONE"]
+_CAUSE, _TVAL, _FAULT_PC, _TRAPS = S["CAUSE"], S["TVAL"], S["FAULT_PC"], S["TRAPS"]
+_PREV_PC = S["PREV_PC"]
+_BLOCK_CALLS = S["BLOCK_CALLS"]
+_LOG_ROOM = 4  # rows kept free: one instruction adds at most three
+_OUT_ROOM = 4
+
+CAUSE_FETCH, CAUSE_ILLEGAL, CAUSE_BREAK, CAUSE_LOAD, CAUSE_STORE, CAUSE_ECALL_U, CAUSE_ECALL_M = 1, 2, 3, 5, 7, 8, 11
+
+
+@intrinsic
+def call_native(typingctx, function, state, memory, codemap, code, limit, entry):
+    """Call translated code (`blocks.py`) at an address, with pointers and integers as 64-bit arguments."""
+    signature = types.int64(*([types.int64] * 7))
+
+    def codegen(context, builder, signature, args):
+        from llvmlite import ir
+
+        word = ir.IntType(64)
+        kind = ir.FunctionType(word, [word] * 6)
+        return builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+
+    return signature, codegen
+
+
+@jit
+def interrupt_at(st):
+    """First cycle in which an enabled interrupt line is high and interrupts are on; NEVER if there is none."""
+    if not st[_STATUS] & MIE and st[_PRIV] == 3:
+        return NEVER
+    return pending_at(st)
+
+
+@jit
+def pending_at(st):
+    """First cycle in which an interrupt line enabled in mie is high, whether interrupts are on or not."""
+    first = NEVER
+    enabled = st[_MIE]
+    line = 0
+    while enabled:
+        if enabled & 1 and st[_LINES + line] < first:
+            first = st[_LINES + line]
+        enabled >>= 1
+        line += 1
+    return first
+
+
+@jit
+def limit_of(st, stop, slow):
+    """Last cycle of entry for which the loop need not look up: see the module's first paragraph."""
+    if slow or st[_ASLEEP]:
+        return -1
+    return min(interrupt_at(st), stop - 1)
+
+
+@jit
+def interrupt_cause(st, t):
+    """Number of the interrupt taken in cycle `t`: fast lines from the lowest, then external, software, timer."""
+    enabled = st[_MIE]
+    for line in range(16, 31):
+        if enabled & (1 << line) and st[_LINES + line] <= t:
+            return line
+    if enabled & (1 << 11) and st[_LINES + 11] <= t:
+        return 11
+    if enabled & (1 << 3) and st[_LINES + 3] <= t:
+        return 3
+    return 7
+
+
+@jit
+def enter_trap(st, interrupt, cause, tval, pc):
+    """Save the state of a trap taken at `pc` and give the address of the handler."""
+    status = st[_STATUS]
+    st[_STATUS] = (
+        (status & ~(MIE | MPIE | MPP)) | (MPIE if status & MIE else 0) | (st[_PRIV] << 11)
+    )
+    st[_PRIV] = 3
+    st[_MEPC] = pc & ~1
+    st[_MTVAL] = tval & _M
+    st[_TRAPS] += 1
+    if interrupt:
+        st[_MCAUSE] = 0x80000000 | cause
+    else:
+        st[_MCAUSE] = cause
+        # sync_exc_seen, and double_fault_seen when it was still set
+        st[_CPUCTRL] |= 0xC0 if st[_CPUCTRL] & 0x40 else 0x40
+    if st[_DIRECT]:
+        return st[_MTVEC] & 0xFFFFFFFC
+    return (st[_MTVEC] & 0xFFFFFF00) + (4 * cause if interrupt else 0)
+
+
+@jit
+def leave_trap(st):
+    """mret: restore what `enter_trap` saved and give the address to return to."""
+    status = st[_STATUS]
+    previous = (status >> 11) & 3
+    new = (status & ~(MIE | MPP)) | MPIE | (MIE if status & MPIE else 0)
+    if previous != 3:
+        new &= ~MPRV
+    st[_STATUS] = new
+    st[_PRIV] = previous
+    st[_CPUCTRL] &= ~0x40
+    return st[_MEPC]
+
+
+@jit
+def goto(st, code, regions, address):
+    """(flat halfword index, region row) of an address to continue at; the last slot of `code` if it is outside."""
+    at, row = locate(regions, address)
+    if row >= 0:
+        return at >> 1, row
+    bad = code.shape[0] - 1
+    st[_FAULT_PC] = address
+    code[bad] = pack(OP_FETCH_FAULT, 0, 0, 0, 1, (address >> 1) & 1, 0)
+    return bad, -1
+
+
+@jit
+def fill(mem, code, codemap, regions, marks, row, index):
+    """Decode the instruction at `index`, remember it, and apply the mark that may be set on it."""
+    word = decode_at(mem, regions, row, index)
+    for i in range(marks.shape[0]):
+        if marks[i, 0] == index:
+            word = (word & ~0xFF) | marks[i, 1]
+    code[index] = word
+    codemap[(index << 1) >> GRANULE_BITS] |= 1
+    codemap[((index << 1) + 3) >> GRANULE_BITS] |= 1
+    return word
+
+
+@jit
+def raw_word(mem, index):
+    """The 16 or 32 bits that stand at flat halfword `index`."""
+    at = index << 1
+    if at + 2 > mem.shape[0]:
+        return 0
+    low = np.int64(mem[at]) | np.int64(mem[at + 1]) << 8
+    if low & 3 != 3 or at + 4 > mem.shape[0]:
+        return low
+    return low | np.int64(mem[at + 2]) << 16 | np.int64(mem[at + 3]) << 24
+
+
+@jit
+def divide(op, a, b):
+    """Quotient or remainder of the four M instructions; `a` and `b` sign-extended, `b` not 0."""
+    if op == DIVU:
+        return (a & _M) // (b & _M)
+    if op == REMU:
+        return (a & _M) % (b & _M)
+    quotient = abs(a) // abs(b)
+    if (a < 0) != (b < 0):
+        quotient = -quotient
+    if op == DIV:
+        return quotient  # -2**31 / -1 = 2**31 wraps to -2**31 when stored
+    return a - quotient * b
+
+
+@jit
+def branches(op, a, b):
+    """Whether a branch on the sign-extended operands is taken."""
+    if op == BEQ:
+        return a == b
+    if op == BNE:
+        return a != b
+    if op == BLT:
+        return a < b
+    if op == BGE:
+        return a >= b
+    if op == BLTU:
+        return (a & _M) < (b & _M)
+    return (a & _M) >= (b & _M)
+
+
+@jit
+def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, blocks, stop, mode):
+    """Advance the machine until `stop` or a reason to leave; the reason is in st[REASON].
+
+    st : (state.SIZE,) int64, see `state.py`
+    mem, codemap : (n,), (n / 64,) uint8; all memory regions one behind the other, and which parts hold code
+    out : uint8, console bytes; log : (k, 5) int64, trace rows; profile : (halfwords,) int64, cycles
+    code : (halfwords + 1,) int64, predecoded words; counts : (halfwords,) uint32, redirections to each place
+    regions, marks, blocks : int64 tables of `bus.py`, breakpoints, `blocks.py`
+    stop : the first instruction whose cycle of entry is not below this is not run
+    mode : bits M_* of `state.py`
+    """
+    regs = st[:17].view(np.int32)
+    words = mem.view(np.int32)
+    halves = mem.view(np.int16)
+    slow = (mode & M_SLOW) != 0
+    counting = (mode & M_COUNT) != 0
+    native = (mode & M_BLOCKS) != 0 and not slow
+    bad = code.shape[0] - 1
+
+    t = st[_T]
+    retired = st[_INSTRET]
+    key = st[_KEY]
+    bubble_t = st[_BUBBLE_T]  # cycle of entry for which `bubble_end` is meant
+    bubble_end = st[_BUBBLE_END]  # first cycle with an empty decode stage before it
+    prev_t = st[_PREV_T]
+    prev_ip = st[_PREV_IP]
+    prev_raw = st[_PREV_RAW]
+    done = st[_PREV_DONE]  # cycle in which a flushing instruction retired
+    ignore_stop = st[_X_PC]  # a breakpoint to step over
+    st[_X_PC] = -1
+    ip, row = goto(st, code, regions, st[_PC])
+    delta = regions[row, G_BASE] - regions[row, G_OFFSET] if row >= 0 else 0
+    ram_base = regions[0, G_BASE]  # row 0 is the main memory, at flat offset 0
+    ram_size = regions[0, G_SIZE]
+    x_base = regions[row, G_BASE]
+    x_size = regions[row, G_SIZE]
+    x_offset = regions[row, G_OFFSET]
+    if row < 0:
+        x_size = 0
+    limit = limit_of(st, stop, slow)
+    leave = -1
+    state_at = st.ctypes.data
+    mem_at = mem.ctypes.data
+    map_at = codemap.ctypes.data
+    code_at = code.ctypes.data
+
+    while True:
+        if t > limit:
+            if leave >= 0:
+                break
+            if st[_ASLEEP]:
+                wake = max(st[_SLEEP_T] + WFI_SLEEP, pending_at(st))
+                if wake >= stop:
+                    t = max(t, stop)
+                    leave = R_CYCLES
+                    break
+                t = wake + WFI_WAKE
+                lost = t - st[_SLEEP_T] - st[_SLEEP_MCYCLE]
+                if lost > 0 and not st[_INHIBIT] & 1:
+                    st[_CYC_OFF] -= lost
+                st[_ASLEEP] = 0
+                st[_SLEEP_T] = 0
+                st[_SLEEP_MCYCLE] = 0
+                bubble_t = t
+                bubble_end = wake + 1
+            if prev_ip >= 0:
+                if mode & M_TRACE:
+                    row_at = st[_LOG_N]
+                    log[row_at, 0] = L_INSTRUCTION
+                    log[row_at, 1] = done if done >= prev_t else (bubble_end - 1 if bubble_t == t else t - 1)
+                    log[row_at, 2] = st[_PREV_PC]
+                    log[row_at, 3] = prev_raw
+                    log[row_at, 4] = 0
+                    st[_LOG_N] = row_at + 1
+                if mode & M_PROFILE and prev_ip < bad:
+                    profile[prev_ip] += t - prev_t
+                prev_ip = -1
+            if t >= stop:
+                leave = R_CYCLES
+                break
+            if mode & (M_TRACE | M_MMIO) and st[_LOG_N] + _LOG_ROOM > log.shape[0]:
+                leave = R_LOG
+                break
+            line_at = interrupt_at(st)
+            if line_at < t:
+                decision = max(line_at, bubble_end if bubble_t == t else t)
+                cause = interrupt_cause(st, decision + 1)
+                pc = st[_FAULT_PC] if ip == bad else (ip << 1) + delta
+                ip, row = goto(st, code, regions, enter_trap(st, True, cause, 0, pc))
+                if row >= 0:
+                    delta = regions[row, G_BASE] - regions[row, G_OFFSET]
+                    x_base, x_size, x_offset = regions[row, G_BASE], regions[row, G_SIZE], regions[row, G_OFFSET]
+                else:
+                    x_size = 0
+                w = code[ip]
+                if w & 255 == OP_UNDECODED:
+                    w = fill(mem, code, codemap, regions, marks, row, ip)
+                s = (w >> 27) & 1
+                if mode & M_PROFILE and ip < bad:
+                    profile[ip] += decision + C_IRQ + s - t
+                t = decision + C_IRQ + s
+                bubble_t = t
+                bubble_end = t - s - 1
+                key = (ip >> 1) + s - t
+                limit = limit_of(st, stop, slow)
+                continue
+            if mode & M_BUDGET:
+                if st[_BUDGET] <= 0:
+                    leave = R_BUDGET
+                    break
+                st[_BUDGET] -= 1
+            if slow:
+                prev_t = t
+                prev_ip = ip
+                prev_raw = raw_word(mem, ip)
+                st[_PREV_PC] = st[_FAULT_PC] if ip == bad else (ip << 1) + delta
+            else:
+                limit = limit_of(st, stop, slow)
+
+        w = code[ip]
+        op = w & 255
+        if op >= OP_SPECIAL:
+            if op == OP_UNDECODED:
+                w = fill(mem, code, codemap, regions, marks, row, ip)
+                op = w & 255
+            if op == OP_BLOCK:
+                block = w >> 32
+                if native and t + blocks[block, 3] <= limit:
+                    st[_T] = t
+                    st[_INSTRET] = retired
+                    st[_KEY] = key
+                    st[_BLOCK_CALLS] += 1
+                    again = call_native(
+                        blocks[block, 0], state_at, mem_at, map_at, code_at, limit, blocks[block, 1]
+                    )
+                    t = st[_T]
+                    retired = st[_INSTRET]
+                    key = st[_KEY]
+                    ip = st[_PC]
+                    if again:
+                        continue
+                    w = code[ip]
+                    if w & 255 == OP_BLOCK:
+                        w = blocks[w >> 32, 2]
+                    elif w & 255 == OP_UNDECODED:
+                        w = fill(mem, code, codemap, regions, marks, row, ip)
+                else:
+                    w = blocks[block, 2]
+                op = w & 255
+            if op == OP_STOP:
+                pc = (ip << 1) + delta
+                if pc != ignore_stop:
+                    if mode & M_BUDGET:
+                        st[_BUDGET] += 1
+                    prev_ip = -1
+                    leave = R_STOP
+                    break
+                w = decode_at(mem, regions, row, ip)
+                op = w & 255
+            if op == OP_SKIP:
+                op = FENCE
+            ignore_stop = -1
+        rd = (w >> 8) & 63
+        a = np.int64(regs[(w >> 14) & 31])
+        b = np.int64(regs[(w >> 19) & 31])
+        imm = w >> 32
+        size = (w >> 24) & 3
+        ip += size
+        t += 1
+        retired += 1
+
+        # Most frequent first does not matter here: this chain becomes a jump table.
+        if op == ADDI:
+            regs[rd] = np.int32(a + imm)
+            continue
+        if op == LUI:
+            regs[rd] = np.int32(imm)
+            continue
+        if op == LW:
+            at = (a + imm - ram_base) & _M
+            if at < ram_size and at & 3 == 0:
+                regs[rd] = words[at >> 2]
+                t += C_MEMORY - 1
+                continue
+        elif op == LH:
+            at = (a + imm - ram_base) & _M
+            if at < ram_size and at & 1 == 0:
+                regs[rd] = np.int32(halves[at >> 1])
+                t += C_MEMORY - 1
+                continue
+        elif op == LHU:
+            at = (a + imm - ram_base) & _M
+            if at < ram_size and at & 1 == 0:
+                regs[rd] = np.int32(halves[at >> 1]) & 0xFFFF
+                t += C_MEMORY - 1
+                continue
+        elif op == LB:
+            at = (a + imm - ram_base) & _M
+            if at < ram_size:
+                regs[rd] = (np.int32(mem[at]) ^ 0x80) - 0x80
+                t += C_MEMORY - 1
+                continue
+        elif op == LBU:
+            at = (a + imm - ram_base) & _M
+            if at < ram_size:
+                regs[rd] = np.int32(mem[at])
+                t += C_MEMORY - 1
+                continue
+        elif op == SW:
+            at = (a + imm - ram_base) & _M
+            if at < ram_size and at & 3 == 0 and codemap[at >> GRANULE_BITS] == 0:
+                words[at >> 2] = np.int32(b)
+                t += C_MEMORY - 1
+                continue
+        elif op == SH:
+            at = (a + imm - ram_base) & _M
+            if at < ram_size and at & 1 == 0 and codemap[at >> GRANULE_BITS] == 0:
+                halves[at >> 1] = np.int16(b)
+                t += C_MEMORY - 1
+                continue
+        elif op == SB:
+            at = (a + imm - ram_base) & _M
+            if at < ram_size and codemap[at >> GRANULE_BITS] == 0:
+                mem[at] = np.uint8(b)
+                t += C_MEMORY - 1
+                continue
+        elif op == SLTI:
+            regs[rd] = np.int32(a < imm)
+            continue
+        elif op == SLTIU:
+            regs[rd] = np.int32((a & _M) < (imm & _M))
+            continue
+        elif op == XORI:
+            regs[rd] = np.int32(a ^ imm)
+            continue
+        elif op == ORI:
+            regs[rd] = np.int32(a | imm)
+            continue
+        elif op == ANDI:
+            regs[rd] = np.int32(a & imm)
+            continue
+        elif op == SLLI:
+            regs[rd] = np.int32(a << imm)
+            continue
+        elif op == SRLI:
+            regs[rd] = np.int32((a & _M) >> imm)
+            continue
+        elif op == SRAI:
+            regs[rd] = np.int32(a >> imm)
+            continue
+        elif op == ADD:
+            regs[rd] = np.int32(a + b)
+            continue
+        elif op == SUB:
+            regs[rd] = np.int32(a - b)
+            continue
+        elif op == SLL:
+            regs[rd] = np.int32(a << (b & 31))
+            continue
+        elif op == SLT:
+            regs[rd] = np.int32(a < b)
+            continue
+        elif op == SLTU:
+            regs[rd] = np.int32((a & _M) < (b & _M))
+            continue
+        elif op == XOR:
+            regs[rd] = np.int32(a ^ b)
+            continue
+        elif op == SRL:
+            regs[rd] = np.int32((a & _M) >> (b & 31))
+            continue
+        elif op == SRA:
+            regs[rd] = np.int32(a >> (b & 31))
+            continue
+        elif op == OR:
+            regs[rd] = np.int32(a | b)
+            continue
+        elif op == AND:
+            regs[rd] = np.int32(a & b)
+            continue
+        elif op == MUL:
+            regs[rd] = np.int32(a * b)
+            t += C_MUL - 1
+            continue
+        elif op == MULH:
+            regs[rd] = np.int32((a * b) >> 32)
+            t += C_MULH - 1
+            continue
+        elif op == MULHSU:
+            regs[rd] = np.int32((a * (b & _M)) >> 32)
+            t += C_MULH - 1
+            continue
+        elif op == MULHU:
+            product = np.uint64(a & _M) * np.uint64(b & _M)
+            regs[rd] = np.int32(np.int64(product >> np.uint64(32)))
+            t += C_MULH - 1
+            continue
+        elif op == DIV or op == DIVU or op == REM or op == REMU:
+            if b == 0:
+                regs[rd] = np.int32(-1) if op == DIV or op == DIVU else np.int32(a)
+                t += C_DIV0 - 1
+            else:
+                regs[rd] = np.int32(divide(op, a, b))
+                t += C_DIV - 1
+            continue
+        elif op == FENCE:
+            continue
+
+        # From here on: redirections (they fall through to the end of the loop) and everything that is rare.
+        bubble = 1
+        if op == BEQ:
+            if a != b:
+                continue
+            ip = imm
+            t += C_TAKEN - 1
+        elif op == BNE:
+            if a == b:
+                continue
+            ip = imm
+            t += C_TAKEN - 1
+        elif op == BLT:
+            if a >= b:
+                continue
+            ip = imm
+            t += C_TAKEN - 1
+        elif op == BGE:
+            if a < b:
+                continue
+            ip = imm
+            t += C_TAKEN - 1
+        elif op == BLTU:
+            if (a & _M) >= (b & _M):
+                continue
+            ip = imm
+            t += C_TAKEN - 1
+        elif op == BGEU:
+            if (a & _M) < (b & _M):
+                continue
+            ip = imm
+            t += C_TAKEN - 1
+        elif op == JAL:
+            regs[rd] = np.int32((ip << 1) + delta)
+            ip = imm
+            t += C_JUMP - 1
+            bubble = 0
+        elif op == JALR:
+            target = (a + imm) & 0xFFFFFFFE
+            regs[rd] = np.int32((ip << 1) + delta)
+            at = target - x_base
+            if 0 <= at < x_size:
+                ip = (at + x_offset) >> 1
+            else:
+                ip, row = goto(st, code, regions, target)
+                if row >= 0:
+                    delta = regions[row, G_BASE] - regions[row, G_OFFSET]
+                    x_base, x_size, x_offset = regions[row, G_BASE], regions[row, G_SIZE], regions[row, G_OFFSET]
+                else:
+                    x_size = 0
+            t += C_JUMP - 1
+            bubble = 0
+        elif op == FENCE_I:
+            t += C_JUMP - 1
+            bubble = 0
+        else:
+            here = ip - size
+            pc = st[_FAULT_PC] if here == bad else (here << 1) + delta
+            start = t - 1
+            cause = -1  # exception raised by what follows
+            tval = 0
+            target = -1  # where to continue instead
+            if LB <= op <= LHU:
+                value, status, tval, device, cycles = load(st, mem, regions, op, (a + imm) & _M, start)
+                if status == ASK:
+                    leave = R_MMIO
+                elif status == FAULT:
+                    cause = CAUSE_LOAD
+                    done = start + cycles - 1
+                    t = start + cycles + C_FAULT - C_MEMORY
+                else:
+                    regs[rd] = np.int32(value)
+                    t = start + cycles
+                if device and leave < 0:
+                    st[_READY] = 0
+                    st[_X_FAULT] = 0
+                    if mode & M_MMIO:
+                        row_at = st[_LOG_N]
+                        log[row_at, 0] = L_LOAD
+                        log[row_at, 1] = start
+                        log[row_at, 2] = pc
+                        log[row_at, 3] = (a + imm) & _M
+                        log[row_at, 4] = value & _M
+                        st[_LOG_N] = row_at + 1
+                if cause < 0 and leave < 0:
+                    continue
+            elif SB <= op <= SW:
+                status, tval, device, hit, cycles = store(
+                    st, mem, out, code, codemap, regions, op, (a + imm) & _M, b & _M, start
+                )
+                if status == ASK:
+                    leave = R_MMIO
+                elif status == FAULT:
+                    cause = CAUSE_STORE
+                    done = start + cycles - 1
+                    t = start + cycles + C_FAULT - C_MEMORY
+                else:
+                    t = start + cycles
+                if device and leave < 0:
+                    st[_READY] = 0
+                    st[_X_FAULT] = 0
+                    if mode & M_MMIO:
+                        row_at = st[_LOG_N]
+                        log[row_at, 0] = L_STORE
+                        log[row_at, 1] = start
+                        log[row_at, 2] = pc
+                        log[row_at, 3] = (a + imm) & _M
+                        log[row_at, 4] = b & _M
+                        st[_LOG_N] = row_at + 1
+                if leave < 0:
+                    limit = limit_of(st, stop, slow)
+                    if hit:
+                        leave = R_CODE
+                        limit = -1
+                    if st[_OUT_N] + _OUT_ROOM > out.shape[0]:
+                        leave = R_OUT
+                        limit = -1
+                    if mode & M_MMIO and st[_LOG_N] + _LOG_ROOM > log.shape[0]:
+                        leave = R_LOG
+                        limit = -1
+                    if st[_HALTED]:
+                        leave = R_HALT
+                        limit = -1
+                    if cause < 0:
+                        continue
+            elif CSRRW <= op <= CSRRCI:
+                outcome = csr_execute(
+                    st, regs, CSR_FUNCT[op - CSRRW], rd, (w >> 14) & 31, imm, start, retired - 1
+                )
+                if outcome == 1:
+                    continue
+                if outcome == 2:
+                    done = start
+                    t = start + C_CSR_WRITE
+                    bubble_t = t
+                    bubble_end = t - 1
+                    limit = limit_of(st, stop, slow)
+                    continue
+                cause = CAUSE_ILLEGAL
+                tval = raw_word(mem, here)
+            elif op == OP_FAR:
+                raw = raw_word(mem, here)
+                if raw & 3 == 3:
+                    op, rd, rs1, rs2, imm = fields32(raw)
+                else:
+                    op, rd, rs1, rs2, imm = fields16(raw)
+                if op == JAL:
+                    if rd:
+                        regs[rd] = np.int32((ip << 1) + delta)
+                    t += C_JUMP - 1
+                    bubble = 0
+                else:
+                    if not branches(op, np.int64(regs[rs1]), np.int64(regs[rs2])):
+                        continue
+                    t += C_TAKEN - 1
+                target = (pc + imm) & _M
+            elif op == MRET:
+                if st[_PRIV] == 3:
+                    target = leave_trap(st)
+                    done = start
+                    t = start + C_MRET
+                    limit = limit_of(st, stop, slow)
+                else:
+                    cause = CAUSE_ILLEGAL
+                    tval = raw_word(mem, here)
+            elif op == WFI:
+                if st[_PRIV] == 3 or not st[_STATUS] & TW:
+                    done = start
+                    st[_ASLEEP] = 1
+                    st[_SLEEP_T] = start
+                    st[_SLEEP_MCYCLE] = WFI_MCYCLE + (1 if ((here + 2) >> 1) - start - 1 == key else 0)
+                    limit = -1
+                    continue
+                cause = CAUSE_ILLEGAL
+                tval = raw_word(mem, here)
+            elif op == ECALL:
+                cause = CAUSE_ECALL_M if st[_PRIV] == 3 else CAUSE_ECALL_U
+            elif op == EBREAK:
+                cause = CAUSE_BREAK
+            elif op == OP_FETCH_FAULT:
+                cause = CAUSE_FETCH
+                tval = (pc + imm) & _M
+            else:
+                cause = CAUSE_ILLEGAL
+                tval = imm & _M
+            if leave == R_MMIO:  # nothing has happened yet: the instruction runs again with Python's answer
+                ip = here
+                t = start
+                retired -= 1
+                if mode & M_BUDGET:
+                    st[_BUDGET] += 1
+                prev_ip = -1
+                break
+            if cause >= 0:
+                retired -= 1
+                if cause != CAUSE_LOAD and cause != CAUSE_STORE:
+                    done = start
+                    t = start + C_TRAP
+                target = enter_trap(st, False, cause, tval, pc)
+                st[_CAUSE] = cause
+                st[_TVAL] = tval & _M
+                limit = limit_of(st, stop, slow) if leave < 0 else -1
+                if mode & M_LOCKUP and (target == pc or locate(regions, target)[1] < 0):
+                    leave = R_LOCKUP
+                    limit = -1
+            if target >= 0:
+                ip, row = goto(st, code, regions, target)
+                if row >= 0:
+                    delta = regions[row, G_BASE] - regions[row, G_OFFSET]
+                    x_base, x_size, x_offset = regions[row, G_BASE], regions[row, G_SIZE], regions[row, G_OFFSET]
+                else:
+                    x_size = 0
+
+        # A redirection to `ip`; t is the cycle of entry of its instruction but for the straddle.
+        w = code[ip]
+        if w & 255 == OP_UNDECODED:
+            w = fill(mem, code, codemap, regions, marks, row, ip)
+        s = (w >> 27) & 1
+        t += s
+        bubble_t = t
+        bubble_end = t - s - bubble
+        key = (ip >> 1) + s - t
+        if counting:
+            counts[ip] += 1
+
+    st[_T] = t
+    st[_PC] = st[_FAULT_PC] if ip == bad else ((ip << 1) + delta) & _M
+    st[_INSTRET] = retired
+    st[_KEY] = key
+    st[_BUBBLE_T] = bubble_t if bubble_t == t else -1
+    st[_BUBBLE_END] = bubble_end if bubble_t == t else -1
+    st[_PREV_T] = prev_t
+    st[_PREV_IP] = prev_ip
+    st[_PREV_RAW] = prev_raw
+    st[_PREV_DONE] = done
+    st[_REASON] = leave
+    regs[32] = 0
+    regs[33] = 0
+    return leave
+
+
