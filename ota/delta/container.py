@@ -23,6 +23,9 @@ Layout, little-endian; the file is read front to back, records may also be fetch
     kind 2  stored: record = the block itself
     kind 3  refused
 
+A full image travels in the same container (``wrap_full``): base length 0, all blocks stored, so the MCU has
+one way of receiving, checking and resuming.
+
 What the MCU does: (1) compare base length and digest with its running slot *before* erasing anything;
 (2) read words and hashes, form the leaves of unchanged blocks from its own base, fold all leaves to the
 Merkle root with ⌈log2 n⌉ + 1 hashes of RAM and compare with the root in the signed manifest; (3) for each
@@ -121,6 +124,25 @@ def create(base: bytes, target: bytes) -> bytes:
         words.append(kind << 14 | len(record))
         records.append(record)
         hashes.append(leaves[-1])
+    return _assemble(base, target, words, hashes, leaves, records)
+
+
+def wrap_full(target: bytes) -> bytes:
+    """The full image in the container's form: every block stored, no base."""
+    require(0 < len(target) <= limits.IMAGE_MAX, Reason.OVERSIZE, f"target of {len(target)} B")
+    records = merkle.blocks(target)
+    leaves = merkle.file_leaves(target)
+    return _assemble(b"", target, [KIND_STORED << 14 | len(r) for r in records], leaves, leaves, records)
+
+
+def _assemble(
+    base: bytes,
+    target: bytes,
+    words: list[int],
+    hashes: list[bytes],
+    leaves: list[bytes],
+    records: list[bytes],
+) -> bytes:
     body = b"".join(records)
     head = HEADER.pack(
         MAGIC,
@@ -153,7 +175,7 @@ def read_header(data: bytes) -> tuple[int, int, int]:
     require(magic == MAGIC, Reason.DELTA_CODEC, "not a BTD1 delta")
     require(zlib.crc32(data[: HEADER.size - 4]) == crc, Reason.CHECKSUM, "delta header")
     require(exponent == 12 and flags == 0, Reason.DELTA_CODEC, "block size or flags")
-    require(0 < base_length <= limits.IMAGE_MAX, Reason.OVERSIZE, f"base of {base_length} B")
+    require(base_length <= limits.IMAGE_MAX, Reason.OVERSIZE, f"base of {base_length} B")
     require(0 < target_length <= limits.IMAGE_MAX, Reason.OVERSIZE, f"target of {target_length} B")
     require(n == -(-target_length // BLOCK), Reason.DELTA_CORRUPT, "number of blocks")
     require(body <= target_length, Reason.OVERSIZE, "records larger than the target")

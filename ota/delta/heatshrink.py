@@ -63,7 +63,7 @@ def decompress(data: bytes, window: int, lookahead: int, max_output: int) -> byt
 
 def compress(data: bytes, window: int, lookahead: int) -> bytes:
     """Compressed with the C library."""
-    from heatshrink2.core import Encoder, Writer
+    from heatshrink2.core import Encoder, Writer  # type: ignore[import-untyped]
 
     encoder = Encoder(Writer(window_sz2=window, lookahead_sz2=lookahead))
     return bytes(encoder.fill(data)) + bytes(encoder.finish())

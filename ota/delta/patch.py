@@ -37,7 +37,7 @@ class SuffixIndex:
     """Suffix array of the base image: built once, used for all blocks."""
 
     def __init__(self, base: bytes) -> None:
-        from detools import suffix_array
+        from detools import suffix_array  # type: ignore[import-untyped]
 
         self.base = base
         self.array = bytearray(4 * (len(base) + 1))
@@ -45,7 +45,7 @@ class SuffixIndex:
 
     def difference(self, target: bytes) -> bytes:
         """Uncompressed stream as above."""
-        from detools import bsdiff
+        from detools import bsdiff  # type: ignore[import-untyped]
 
         chunks = bsdiff.create_patch(self.array, self.base, target, bytearray(len(target) + 1))
         return b"\0" + b"".join(chunks)
