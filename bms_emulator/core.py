@@ -40,7 +40,6 @@ from .state import (
     L_STORE,
     M_BLOCKS,
     M_BUDGET,
-    M_COUNT,
     M_LOCKUP,
     M_MMIO,
     M_PROFILE,
@@ -287,6 +286,244 @@ def branches(op, a, b):
     return (a & _M) >= (b & _M)
 
 
+DONE, RARE, TARGET = range(3)
+NEXT, JUMP, LEAVE = range(3)
+
+
+@jit
+def straight(st, mem, code, codemap, counts, word, limit, ram_base, ram_size, x_base, x_size, x_offset, delta):
+    """Run instructions until `t > limit` or one that is not for here; `word` is the predecoded first one.
+
+    Only what stays inside main memory and the present code region is done here, with few variables, so that they
+    live in processor registers; everything else (devices, traps, CSRs, sleep) is `run`'s. The state goes in and out
+    through `st`, with st[PC] as flat halfword index. Returns DONE, RARE (the instruction at the index was not run)
+    or TARGET (redirected to a place that is not decoded yet: its straddle, and the key, are still to be added).
+    """
+    regs = st[:17].view(np.int32)
+    words = mem.view(np.int32)
+    halves = mem.view(np.int16)
+    t = st[_T]
+    retired = st[_INSTRET]
+    ip = st[_PC]
+    key = st[_KEY]
+    bubble_t = st[_BUBBLE_T]
+    bubble_end = st[_BUBBLE_END]
+    counting = counts.shape[0] > 1
+    w = word
+    status = DONE
+    while True:
+        op = w & 255
+        rd = (w >> 8) & 63
+        a = np.int64(regs[(w >> 14) & 31])
+        b = np.int64(regs[(w >> 19) & 31])
+        imm = w >> 32
+        ip += (w >> 24) & 3
+        t += 1
+        retired += 1
+        flow = NEXT
+        bubble = 1
+        # This chain becomes one jump table.
+        if op == ADDI:
+            regs[rd] = np.int32(a + imm)
+        elif op == LUI:
+            regs[rd] = np.int32(imm)
+        elif op == LW:
+            at = (a + imm - ram_base) & _M
+            if at < ram_size and at & 3 == 0:
+                regs[rd] = words[at >> 2]
+                t += C_MEMORY - 1
+            else:
+                flow = LEAVE
+        elif op == LH:
+            at = (a + imm - ram_base) & _M
+            if at < ram_size and at & 1 == 0:
+                regs[rd] = np.int32(halves[at >> 1])
+                t += C_MEMORY - 1
+            else:
+                flow = LEAVE
+        elif op == LHU:
+            at = (a + imm - ram_base) & _M
+            if at < ram_size and at & 1 == 0:
+                regs[rd] = np.int32(halves[at >> 1]) & 0xFFFF
+                t += C_MEMORY - 1
+            else:
+                flow = LEAVE
+        elif op == LB:
+            at = (a + imm - ram_base) & _M
+            if at < ram_size:
+                regs[rd] = (np.int32(mem[at]) ^ 0x80) - 0x80
+                t += C_MEMORY - 1
+            else:
+                flow = LEAVE
+        elif op == LBU:
+            at = (a + imm - ram_base) & _M
+            if at < ram_size:
+                regs[rd] = np.int32(mem[at])
+                t += C_MEMORY - 1
+            else:
+                flow = LEAVE
+        elif op == SW:
+            at = (a + imm - ram_base) & _M
+            if at < ram_size and at & 3 == 0 and codemap[at >> GRANULE_BITS] == 0:
+                words[at >> 2] = np.int32(b)
+                t += C_MEMORY - 1
+            else:
+                flow = LEAVE
+        elif op == SH:
+            at = (a + imm - ram_base) & _M
+            if at < ram_size and at & 1 == 0 and codemap[at >> GRANULE_BITS] == 0:
+                halves[at >> 1] = np.int16(b)
+                t += C_MEMORY - 1
+            else:
+                flow = LEAVE
+        elif op == SB:
+            at = (a + imm - ram_base) & _M
+            if at < ram_size and codemap[at >> GRANULE_BITS] == 0:
+                mem[at] = np.uint8(b)
+                t += C_MEMORY - 1
+            else:
+                flow = LEAVE
+        elif op == SLTI:
+            regs[rd] = np.int32(a < imm)
+        elif op == SLTIU:
+            regs[rd] = np.int32((a & _M) < (imm & _M))
+        elif op == XORI:
+            regs[rd] = np.int32(a ^ imm)
+        elif op == ORI:
+            regs[rd] = np.int32(a | imm)
+        elif op == ANDI:
+            regs[rd] = np.int32(a & imm)
+        elif op == SLLI:
+            regs[rd] = np.int32(a << imm)
+        elif op == SRLI:
+            regs[rd] = np.int32((a & _M) >> imm)
+        elif op == SRAI:
+            regs[rd] = np.int32(a >> imm)
+        elif op == ADD:
+            regs[rd] = np.int32(a + b)
+        elif op == SUB:
+            regs[rd] = np.int32(a - b)
+        elif op == SLL:
+            regs[rd] = np.int32(a << (b & 31))
+        elif op == SLT:
+            regs[rd] = np.int32(a < b)
+        elif op == SLTU:
+            regs[rd] = np.int32((a & _M) < (b & _M))
+        elif op == XOR:
+            regs[rd] = np.int32(a ^ b)
+        elif op == SRL:
+            regs[rd] = np.int32((a & _M) >> (b & 31))
+        elif op == SRA:
+            regs[rd] = np.int32(a >> (b & 31))
+        elif op == OR:
+            regs[rd] = np.int32(a | b)
+        elif op == AND:
+            regs[rd] = np.int32(a & b)
+        elif op == MUL:
+            regs[rd] = np.int32(a * b)
+            t += C_MUL - 1
+        elif op == MULH:
+            regs[rd] = np.int32((a * b) >> 32)
+            t += C_MULH - 1
+        elif op == MULHSU:
+            regs[rd] = np.int32((a * (b & _M)) >> 32)
+            t += C_MULH - 1
+        elif op == MULHU:
+            product = np.uint64(a & _M) * np.uint64(b & _M)
+            regs[rd] = np.int32(np.int64(product >> np.uint64(32)))
+            t += C_MULH - 1
+        elif op == DIV or op == DIVU or op == REM or op == REMU:
+            if b == 0:
+                regs[rd] = np.int32(-1) if op == DIV or op == DIVU else np.int32(a)
+                t += C_DIV0 - 1
+            else:
+                regs[rd] = np.int32(divide(op, a, b))
+                t += C_DIV - 1
+        elif op == BEQ:
+            if a == b:
+                ip = imm
+                t += C_TAKEN - 1
+                flow = JUMP
+        elif op == BNE:
+            if a != b:
+                ip = imm
+                t += C_TAKEN - 1
+                flow = JUMP
+        elif op == BLT:
+            if a < b:
+                ip = imm
+                t += C_TAKEN - 1
+                flow = JUMP
+        elif op == BGE:
+            if a >= b:
+                ip = imm
+                t += C_TAKEN - 1
+                flow = JUMP
+        elif op == BLTU:
+            if (a & _M) < (b & _M):
+                ip = imm
+                t += C_TAKEN - 1
+                flow = JUMP
+        elif op == BGEU:
+            if (a & _M) >= (b & _M):
+                ip = imm
+                t += C_TAKEN - 1
+                flow = JUMP
+        elif op == JAL:
+            regs[rd] = np.int32((ip << 1) + delta)
+            ip = imm
+            t += C_JUMP - 1
+            bubble = 0
+            flow = JUMP
+        elif op == JALR:
+            at = ((a + imm) & 0xFFFFFFFE) - x_base
+            if 0 <= at < x_size:
+                regs[rd] = np.int32((ip << 1) + delta)
+                ip = (at + x_offset) >> 1
+                t += C_JUMP - 1
+                bubble = 0
+                flow = JUMP
+            else:
+                flow = LEAVE
+        elif op == FENCE:
+            flow = NEXT
+        else:
+            flow = LEAVE
+
+        if flow == NEXT:
+            if t > limit:
+                break
+            w = code[np.uint64(ip)]
+            continue
+        if flow == LEAVE:
+            ip -= (w >> 24) & 3
+            t -= 1
+            retired -= 1
+            status = RARE
+            break
+        w = code[np.uint64(ip)]
+        if w & 255 == OP_UNDECODED:
+            bubble_end = t - bubble
+            status = TARGET
+            break
+        bubble_end = t - bubble
+        s = (w >> 27) & 1
+        t += s
+        bubble_t = t
+        key = (ip >> 1) + s - t
+        if counting:
+            counts[np.uint64(ip)] += 1
+        if t > limit:
+            break
+    st[_T] = t
+    st[_INSTRET] = retired
+    st[_PC] = ip
+    st[_KEY] = key
+    st[_BUBBLE_T] = bubble_t
+    st[_BUBBLE_END] = bubble_end
+    return status
+
+
 @jit
 def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, blocks, stop, mode):
     """Advance the machine until `stop` or a reason to leave; the reason is in st[REASON].
@@ -303,7 +540,6 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
     words = mem.view(np.int32)
     halves = mem.view(np.int16)
     slow = (mode & M_SLOW) != 0
-    counting = (mode & M_COUNT) != 0
     native = (mode & M_BLOCKS) != 0 and not slow
     bad = code.shape[0] - 1
 
@@ -446,212 +682,44 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
                     leave = R_STOP
                     break
                 w = decode_at(mem, regions, row, ip)
-                op = w & 255
-            if op == OP_SKIP:
-                op = FENCE
+            elif op == OP_SKIP:
+                w = (w & ~0xFF) | FENCE
             ignore_stop = -1
-        rd = (w >> 8) & 63
-        a = np.int64(regs[(w >> 14) & 31])
-        b = np.int64(regs[(w >> 19) & 31])
-        imm = w >> 32
-        size = (w >> 24) & 3
-        ip += size
-        t += 1
-        retired += 1
-
-        # Most frequent first does not matter here: this chain becomes a jump table.
-        if op == ADDI:
-            regs[rd] = np.int32(a + imm)
+        st[_T] = t
+        st[_INSTRET] = retired
+        st[_PC] = ip
+        st[_KEY] = key
+        st[_BUBBLE_T] = bubble_t
+        st[_BUBBLE_END] = bubble_end
+        before = retired
+        status = straight(
+            st, mem, code, codemap, counts, w, t if slow else limit,
+            ram_base, ram_size, x_base, x_size, x_offset, delta,
+        )  # fmt: skip
+        t = st[_T]
+        retired = st[_INSTRET]
+        ip = st[_PC]
+        key = st[_KEY]
+        bubble_t = st[_BUBBLE_T]
+        bubble_end = st[_BUBBLE_END]
+        if status == DONE:
             continue
-        if op == LUI:
-            regs[rd] = np.int32(imm)
-            continue
-        if op == LW:
-            at = (a + imm - ram_base) & _M
-            if at < ram_size and at & 3 == 0:
-                regs[rd] = words[at >> 2]
-                t += C_MEMORY - 1
-                continue
-        elif op == LH:
-            at = (a + imm - ram_base) & _M
-            if at < ram_size and at & 1 == 0:
-                regs[rd] = np.int32(halves[at >> 1])
-                t += C_MEMORY - 1
-                continue
-        elif op == LHU:
-            at = (a + imm - ram_base) & _M
-            if at < ram_size and at & 1 == 0:
-                regs[rd] = np.int32(halves[at >> 1]) & 0xFFFF
-                t += C_MEMORY - 1
-                continue
-        elif op == LB:
-            at = (a + imm - ram_base) & _M
-            if at < ram_size:
-                regs[rd] = (np.int32(mem[at]) ^ 0x80) - 0x80
-                t += C_MEMORY - 1
-                continue
-        elif op == LBU:
-            at = (a + imm - ram_base) & _M
-            if at < ram_size:
-                regs[rd] = np.int32(mem[at])
-                t += C_MEMORY - 1
-                continue
-        elif op == SW:
-            at = (a + imm - ram_base) & _M
-            if at < ram_size and at & 3 == 0 and codemap[at >> GRANULE_BITS] == 0:
-                words[at >> 2] = np.int32(b)
-                t += C_MEMORY - 1
-                continue
-        elif op == SH:
-            at = (a + imm - ram_base) & _M
-            if at < ram_size and at & 1 == 0 and codemap[at >> GRANULE_BITS] == 0:
-                halves[at >> 1] = np.int16(b)
-                t += C_MEMORY - 1
-                continue
-        elif op == SB:
-            at = (a + imm - ram_base) & _M
-            if at < ram_size and codemap[at >> GRANULE_BITS] == 0:
-                mem[at] = np.uint8(b)
-                t += C_MEMORY - 1
-                continue
-        elif op == SLTI:
-            regs[rd] = np.int32(a < imm)
-            continue
-        elif op == SLTIU:
-            regs[rd] = np.int32((a & _M) < (imm & _M))
-            continue
-        elif op == XORI:
-            regs[rd] = np.int32(a ^ imm)
-            continue
-        elif op == ORI:
-            regs[rd] = np.int32(a | imm)
-            continue
-        elif op == ANDI:
-            regs[rd] = np.int32(a & imm)
-            continue
-        elif op == SLLI:
-            regs[rd] = np.int32(a << imm)
-            continue
-        elif op == SRLI:
-            regs[rd] = np.int32((a & _M) >> imm)
-            continue
-        elif op == SRAI:
-            regs[rd] = np.int32(a >> imm)
-            continue
-        elif op == ADD:
-            regs[rd] = np.int32(a + b)
-            continue
-        elif op == SUB:
-            regs[rd] = np.int32(a - b)
-            continue
-        elif op == SLL:
-            regs[rd] = np.int32(a << (b & 31))
-            continue
-        elif op == SLT:
-            regs[rd] = np.int32(a < b)
-            continue
-        elif op == SLTU:
-            regs[rd] = np.int32((a & _M) < (b & _M))
-            continue
-        elif op == XOR:
-            regs[rd] = np.int32(a ^ b)
-            continue
-        elif op == SRL:
-            regs[rd] = np.int32((a & _M) >> (b & 31))
-            continue
-        elif op == SRA:
-            regs[rd] = np.int32(a >> (b & 31))
-            continue
-        elif op == OR:
-            regs[rd] = np.int32(a | b)
-            continue
-        elif op == AND:
-            regs[rd] = np.int32(a & b)
-            continue
-        elif op == MUL:
-            regs[rd] = np.int32(a * b)
-            t += C_MUL - 1
-            continue
-        elif op == MULH:
-            regs[rd] = np.int32((a * b) >> 32)
-            t += C_MULH - 1
-            continue
-        elif op == MULHSU:
-            regs[rd] = np.int32((a * (b & _M)) >> 32)
-            t += C_MULH - 1
-            continue
-        elif op == MULHU:
-            product = np.uint64(a & _M) * np.uint64(b & _M)
-            regs[rd] = np.int32(np.int64(product >> np.uint64(32)))
-            t += C_MULH - 1
-            continue
-        elif op == DIV or op == DIVU or op == REM or op == REMU:
-            if b == 0:
-                regs[rd] = np.int32(-1) if op == DIV or op == DIVU else np.int32(a)
-                t += C_DIV0 - 1
-            else:
-                regs[rd] = np.int32(divide(op, a, b))
-                t += C_DIV - 1
-            continue
-        elif op == FENCE:
-            continue
-
-        # From here on: redirections (they fall through to the end of the loop) and everything that is rare.
-        bubble = 1
-        if op == BEQ:
-            if a != b:
-                continue
-            ip = imm
-            t += C_TAKEN - 1
-        elif op == BNE:
-            if a == b:
-                continue
-            ip = imm
-            t += C_TAKEN - 1
-        elif op == BLT:
-            if a >= b:
-                continue
-            ip = imm
-            t += C_TAKEN - 1
-        elif op == BGE:
-            if a < b:
-                continue
-            ip = imm
-            t += C_TAKEN - 1
-        elif op == BLTU:
-            if (a & _M) >= (b & _M):
-                continue
-            ip = imm
-            t += C_TAKEN - 1
-        elif op == BGEU:
-            if (a & _M) < (b & _M):
-                continue
-            ip = imm
-            t += C_TAKEN - 1
-        elif op == JAL:
-            regs[rd] = np.int32((ip << 1) + delta)
-            ip = imm
-            t += C_JUMP - 1
-            bubble = 0
-        elif op == JALR:
-            target = (a + imm) & 0xFFFFFFFE
-            regs[rd] = np.int32((ip << 1) + delta)
-            at = target - x_base
-            if 0 <= at < x_size:
-                ip = (at + x_offset) >> 1
-            else:
-                ip, row = goto(st, code, regions, target)
-                if row >= 0:
-                    delta = regions[row, G_BASE] - regions[row, G_OFFSET]
-                    x_base, x_size, x_offset = regions[row, G_BASE], regions[row, G_SIZE], regions[row, G_OFFSET]
-                else:
-                    x_size = 0
-            t += C_JUMP - 1
-            bubble = 0
-        elif op == FENCE_I:
-            t += C_JUMP - 1
-            bubble = 0
-        else:
+        bubble = t - bubble_end
+        if status == RARE:
+            if retired != before:
+                w = code[ip]
+                if w & 255 >= OP_SPECIAL:
+                    continue
+            op = w & 255
+            rd = (w >> 8) & 63
+            a = np.int64(regs[(w >> 14) & 31])
+            b = np.int64(regs[(w >> 19) & 31])
+            imm = w >> 32
+            size = (w >> 24) & 3
+            ip += size
+            t += 1
+            retired += 1
+            bubble = 1
             here = ip - size
             pc = st[_FAULT_PC] if here == bad else (here << 1) + delta
             start = t - 1
@@ -736,6 +804,14 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
                     continue
                 cause = CAUSE_ILLEGAL
                 tval = raw_word(mem, here)
+            elif op == FENCE_I:
+                t += C_JUMP - 1
+                bubble = 0
+            elif op == JALR:
+                target = (a + imm) & 0xFFFFFFFE
+                regs[rd] = np.int32((ip << 1) + delta)
+                t += C_JUMP - 1
+                bubble = 0
             elif op == OP_FAR:
                 raw = raw_word(mem, here)
                 if raw & 3 == 3:
@@ -818,7 +894,7 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
         bubble_t = t
         bubble_end = t - s - bubble
         key = (ip >> 1) + s - t
-        if counting:
+        if counts.shape[0] > 1:
             counts[ip] += 1
 
     st[_T] = t

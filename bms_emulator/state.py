@@ -48,7 +48,7 @@ SIZE = DEVICES + SLOTS * MAX_DEVICES
 # Bits of the mode: each makes the loop look at every instruction.
 M_TRACE, M_PROFILE, M_BUDGET, M_MMIO = 1, 2, 4, 8
 # Bits that cost nothing per instruction.
-M_BLOCKS, M_LOCKUP, M_COUNT = 16, 32, 64
+M_BLOCKS, M_LOCKUP = 16, 32
 M_SLOW = M_TRACE | M_PROFILE | M_BUDGET
 
 # mstatus bits that exist
