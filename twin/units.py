@@ -217,6 +217,18 @@ def dimensions_of(unit: str) -> tuple[str, ...]:
     return tuple(name for name, dim in DIMENSIONS.items() if _spelled(unit) in dim.units)
 
 
+def unit_pattern(dimension_name: str) -> str:
+    """A regular expression (ECMA and Python) for texts that `parse` may accept; for JSON Schema."""
+    dim = DIMENSIONS[dimension_name]
+    spellings = [s for s, unit in _SPELLINGS.items() if unit in dim.units]
+    names = "|".join(re.escape(u) for u in sorted({*dim.units, *spellings}, reverse=True))
+    number = r"[+-]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][+-]?\d+)?"
+    if dim.name == "time":
+        clock = r"\d{1,4}:[0-5]\d(:[0-5]\d(\.\d+)?)?"
+        return rf"^\s*[+-]?((({number})\s*({names})\s*)+({clock})?|{clock})\s*$"
+    return rf"^\s*{number}\s*({names})\s*$"
+
+
 def format_quantity(value: float, dimension_name: str) -> str:
     """`value` (SI) in the unit an operator would choose; `parse` gives exactly `value` back.
 

@@ -13,13 +13,14 @@ importlib.metadata. Units and clocks were checked against the numbers, not taken
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """One time series (or several alike) inside an installed distribution.
 
-    `parser` names the function in files.py. Calendar data give `time_column` and `time_formats`, or
+    `parser` is csv or bdew. Calendar data give `time_column` and `time_formats`, or
     `first` (of a regular series, ISO) and `period_s`; `seconds` marks time since the beginning instead.
     `scale_key` is set where the numbers are relative: the YAML key that says how large the thing is.
     """
@@ -34,7 +35,6 @@ class Dataset:
     dimension: str  # of the numbers in the file; 'fraction' where scale_key makes them a power
     unit: str
     columns: tuple[str, ...]
-    hold: str = "step"
     parser: str = "csv"
     header: bool = True
     value_columns: tuple[str, ...] = ()  # names in the file where they differ from `columns`
@@ -54,9 +54,9 @@ class Dataset:
         return f"the data package {self.distribution} {self.version} (pip install --no-deps)"
 
 
-_EV2GYM = {"distribution": "ev2gym", "version": "2.0.0", "licence": "MIT"}
-_EMOBPY = {"distribution": "emobpy", "version": "0.6.2", "licence": "MIT"}
-_DEMANDLIB = {"distribution": "demandlib", "version": "0.2.2", "licence": "MIT"}
+_EV2GYM: dict[str, Any] = {"distribution": "ev2gym", "version": "2.0.0", "licence": "MIT"}
+_EMOBPY: dict[str, Any] = {"distribution": "emobpy", "version": "0.6.2", "licence": "MIT"}
+_DEMANDLIB: dict[str, Any] = {"distribution": "demandlib", "version": "0.2.2", "licence": "MIT"}
 
 
 def _bdew(letter: str, about: str) -> Dataset:
@@ -128,7 +128,6 @@ _ROWS = (
         dimension="temperature",
         unit="K",
         columns=("DE",),
-        hold="linear",
         time_column="date",
         time_formats=("%Y-%m-%d %H:%M:%S GMT",),
         **_EMOBPY,
@@ -154,7 +153,6 @@ _ROWS = (
             "EPA_city",
             "EPA_highway",
         ),
-        hold="linear",
         time_column="Seconds",
         seconds=True,
         clock="seconds of the cycle",

@@ -67,6 +67,8 @@ class Problem:
 class ScenarioError(Exception):
     """Everything wrong with a scenario, found before anything runs; `str()` is the text for the screen."""
 
+    exit_code = 2
+
     def __init__(self, problems: Iterable[Problem], scenario: str) -> None:
         self.problems: tuple[Problem, ...] = tuple(problems)
         self.scenario = scenario

@@ -9,6 +9,10 @@ view of `twin check` read the same metadata, so a new field is one line.
     ...     power_W: float = quantity("power", "electric power", key="power", minimum=0.0)
 
 The attribute ends in its SI unit, the YAML key does not: `power: 2 kW` becomes `power_W = 2000.0`.
+
+Rules between fields are methods of the dataclass, both optional: `mistakes()` returns (key, message) pairs,
+`mistakes_at(pack)` the same with the PackFacts of the pack its target names. They run when all fields are
+well-formed. A time under `at` must lie inside the run, and before the one under `until`.
 """
 
 from __future__ import annotations
@@ -87,11 +91,37 @@ def plugins(about: str, *, table: str, tag: str, default: Any = ()) -> Any:
     return _field(default, {"type": "plugins", "about": about, "table": table, "tag": tag})
 
 
-def profile(about: str, *, dimension: str, default: Any = MISSING, hold: str = "step") -> Any:
-    """A constant or a time series: see `schema.ProfileSpec`. `hold` is 'step' or 'linear'."""
-    return _field(default, {"type": "profile", "about": about, "dimension": dimension, "hold": hold})
+def profile(
+    about: str, *, dimension: str, default: Any = MISSING, hold: str = "step", whole: bool = False
+) -> Any:
+    """A constant or a time series: see `schema.ProfileSpec`. `hold` is 'step' or 'linear'.
+
+    `whole` takes the data as they are, first row at t = 0 (a driving cycle that is repeated by its user);
+    otherwise they must cover the run.
+    """
+    return _field(
+        default, {"type": "profile", "about": about, "dimension": dimension, "hold": hold, "whole": whole}
+    )
 
 
 def target(about: str, *, level: str) -> Any:
-    """The path of a site, rack, pack or cell: `depot/rack-2/pack-1/cell-9` (counting from 1)."""
+    """The path of a site, rack, pack or cell: `depot/rack-2/pack-1/cell-9` (counting from 1).
+
+    `level` is how far down it goes: site, rack, pack, cell, group (parallel cells), temperature (a sensor);
+    several are joined by '|'.
+    """
     return _field(MISSING, {"type": "target", "about": about, "level": level})
+
+
+def key_of(attribute: dataclasses.Field[Any]) -> str:
+    """The YAML key of a field: what it says, or the attribute's own name."""
+    return str(attribute.metadata.get("key") or attribute.name)
+
+
+def yaml_fields(cls: type) -> list[dataclasses.Field[Any]]:
+    """The fields of a dataclass that a scenario may set, in order."""
+    return [f for f in dataclasses.fields(cls) if "type" in f.metadata]
+
+
+def required(attribute: dataclasses.Field[Any]) -> bool:
+    return attribute.default is MISSING and attribute.default_factory is MISSING

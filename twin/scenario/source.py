@@ -11,6 +11,7 @@ run out, and an alias to an anchor that is still open (a cycle) is seen at once.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,6 +113,7 @@ _HINTS = (
     ("expected <block end>", "the indent does not fit the lines above", "one column per list or mapping"),
     ("expected ',' or ']'", "a list that is not closed", "',' or ']'"),
     ("expected ',' or '}'", "a mapping that is not closed", "',' or '}'"),
+    ("but found '<stream end>'", "the text ends too early", "the rest of the value"),
     ("found unexpected end of stream", "a quoted text that is not closed", "a closing quote"),
     ("'%' that cannot start any token", "a value that begins with '%'", "a number before the '%'"),
     ("'@' that cannot start any token", "a value that begins with '@'", "quotes around it"),
@@ -154,7 +156,7 @@ def read_file(path: Path, label: str, asked_by: Span | None = None) -> tuple[Sou
 
 def read_text(text: str, label: str, folder: Path) -> tuple[Source, Mapping]:
     """The tree of a YAML text whose top is a mapping. Raises SourceError."""
-    source = Source(label, tuple(text.splitlines()), folder)
+    source = Source(label, lines_of(text), folder)
     node = parse(text, source)
     if node is None:
         raise SourceError(Problem(file=label, message="the file is empty", expected="a scenario"))
@@ -191,6 +193,11 @@ def parse(text: str, source: Source, line: int = 1, column: int = 1) -> Node | N
     return builder.root
 
 
+def lines_of(text: str) -> tuple[str, ...]:
+    """The lines as YAML counts them (str.splitlines knows more line ends)."""
+    return tuple(re.split("\r\n|[\n\r\x85\u2028\u2029]", text))
+
+
 def kind(node: Node) -> str:
     """'a list', 'a mapping', 'a number or text' … for messages."""
     if isinstance(node, Sequence):
@@ -205,9 +212,17 @@ def shorten(text: str, most: int = 40) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
+_SOURCES = {"constant", "package", "file", "synthetic"}
+
+
 def merge(below: Node, above: Node) -> Node:
-    """`above` wins; mappings are merged key by key, everything else is replaced as a whole."""
+    """`above` wins; mappings are merged key by key, everything else is replaced as a whole.
+
+    A mapping that names a source (`package:` …) replaces one that does, so that a profile can be exchanged.
+    """
     if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
+        return above
+    if _SOURCES & below.items.keys() and _SOURCES & above.items.keys():
         return above
     items = dict(below.items)
     keys = dict(below.keys)
@@ -257,6 +272,8 @@ class _Builder:
 
     def of(self, event: yaml.Event) -> Span:
         start, end = event.start_mark, event.end_mark
+        assert start is not None  # the parser always sets marks
+        assert end is not None
         self.last_line = start.line
         if end.line == start.line:
             return self.span(start.line, start.column, end.column - start.column)
@@ -290,12 +307,13 @@ class _Builder:
     def node(self, event: yaml.NodeEvent) -> None:
         at = self.of(event)
         if isinstance(event, yaml.AliasEvent):
-            self.add(self.alias(event.anchor, at), at)
+            self.add(self.alias(str(event.anchor), at), at)
             return
         if event.anchor is not None and any(f.anchor == event.anchor for f in self.stack):
             raise self.stop(at, f"anchor '&{event.anchor}' inside itself", "another name")
-        if getattr(event, "tag", None) is not None:
-            self.problems.append(at.problem("", f"a YAML tag ('{shorten(str(event.tag))}')", "plain values"))
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            self.problems.append(at.problem("", f"a YAML tag ('{shorten(str(tag))}')", "plain values"))
         if isinstance(event, yaml.ScalarEvent):
             scalar = Scalar(event.value, at, quoted=event.style is not None)
             self.add(scalar, at)
@@ -322,6 +340,7 @@ class _Builder:
         frame = self.stack.pop()
         node = frame.node
         end = event.end_mark
+        assert end is not None
         if node.span.line == end.line + self.line + 1:
             shift = self.column if end.line == 0 else 0
             length = end.column + shift + 1 - node.span.column

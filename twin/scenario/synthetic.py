@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from twin.scenario.fields import quantity
 
+Floats = NDArray[np.float64]
+
 # How strongly each full hour (local time of the Central European zone) pulls the frequency, and which way:
 # schedules step at the hour while load ramps. While load rises (morning) the step comes early, generation
 # exceeds load and the frequency jumps up; while load falls (evening) it jumps down, most at 22:00 to 24:00.
@@ -25,10 +27,12 @@ from twin.scenario.fields import quantity
 # and proposals for improvement", IEEE PSCE 2009, and ENTSO-E, "Deterministic frequency deviations: root
 # causes and proposals for potential solutions" (2012). The relative sizes are ours, rounded, of zero mean.
 HOUR_WEIGHT = np.array(
-    [-0.6, -0.5, -0.3, 0.0, 0.3, 0.7, 1.0, 0.8, 0.5, 0.3, 0.3, 0.3]
-    + [0.2, -0.2, -0.2, 0.2, 0.5, 0.6, 0.2, -0.3, -0.6, -0.8, -1.3, -1.1]
+    (
+        *(-0.6, -0.5, -0.3, 0.0, 0.3, 0.7, 1.0, 0.8, 0.5, 0.3, 0.3, 0.3),
+        *(0.2, -0.2, -0.2, 0.2, 0.5, 0.6, 0.2, -0.3, -0.6, -0.8, -1.3, -1.1),
+    )
 )
-HOUR_WEIGHT = HOUR_WEIGHT - HOUR_WEIGHT.mean()
+HOUR_WEIGHT -= HOUR_WEIGHT.mean()
 
 _BLOCK = 4096  # samples advanced at once; bounded again by the correlation time, see _ornstein_uhlenbeck
 
@@ -83,21 +87,17 @@ class GridFrequency:
             return [("std", f"is below what the hourly deviations alone make ({least:.1f} mHz)")]
         return []
 
-    def series(
-        self, rng: np.random.Generator, duration_s: float, start: datetime
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def series(self, rng: np.random.Generator, duration_s: float, start: datetime) -> tuple[Floats, Floats]:
         """time_s and frequency in Hz on the grid 0, step, … ≥ duration, (n,) each."""
         n = int(np.ceil(duration_s / self.step_s - 1e-9)) + 1
-        time_s = np.arange(n) * self.step_s
+        time_s = np.arange(n, dtype=np.float64) * self.step_s
         noise_std_Hz = np.sqrt(self.std_Hz**2 - _hourly_variance(self))
         value = _ornstein_uhlenbeck(rng, n, self.step_s / self.correlation_time_s) * noise_std_Hz
         value += self._hourly(rng, time_s, start)
         value += self.nominal_Hz
         return time_s, value
 
-    def _hourly(
-        self, rng: np.random.Generator, time_s: NDArray[np.float64], start: datetime
-    ) -> NDArray[np.float64]:
+    def _hourly(self, rng: np.random.Generator, time_s: Floats, start: datetime) -> Floats:
         """Sum of the responses to the steps at each full hour, from 3 hours before the start."""
         into_hour_s = start.minute * 60 + start.second + start.microsecond * 1e-6
         hours = int(np.ceil((time_s[-1] + into_hour_s) / 3600.0)) + 4
@@ -127,14 +127,14 @@ def _mean_size() -> float:
     return float(np.mean(phi + np.abs(w) * _erf(np.abs(w) / (s * np.sqrt(2.0)))))
 
 
-def _erf(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _erf(x: Floats) -> Floats:
     """Error function; Abramowitz and Stegun 7.1.26, absolute error below 1.5e-7."""
     t = 1.0 / (1.0 + 0.3275911 * x)
     poly = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
     return np.asarray(1.0 - poly * np.exp(-x * x))
 
 
-def _response(p: GridFrequency, t_s: NDArray[np.float64]) -> NDArray[np.float64]:
+def _response(p: GridFrequency, t_s: Floats) -> Floats:
     """Deviation after a step of power at t = 0, scaled to a peak of 1."""
     fast, slow = p.correlation_time_s, p.recovery_time_s
     peak_at = np.log(slow / fast) * fast * slow / (slow - fast)
@@ -160,7 +160,7 @@ def _hourly_variance(p: GridFrequency) -> float:
     return float(scale**2 * (np.mean(day**2) + jitter))
 
 
-def _ornstein_uhlenbeck(rng: np.random.Generator, n: int, ratio: float) -> NDArray[np.float64]:
+def _ornstein_uhlenbeck(rng: np.random.Generator, n: int, ratio: float) -> Floats:
     """Unit-variance stationary AR(1) with correlation exp(-ratio) per sample, exact in distribution.
 
     x[k] = a x[k-1] + sqrt(1 - a^2) w[k], solved a block at a time as a^k (x0 + cumsum(w a^-k)); the block is
