@@ -182,10 +182,18 @@ def read_header(data: bytes) -> tuple[int, int, int]:
     return n, target_length, body
 
 
-def read(data: bytes) -> Delta:
-    """Parse and check the structure; ``check_base``, ``check_leaves`` and ``decode`` check the content."""
-    n, target_length, body = read_header(data)
-    _, _, _, _, base_length, _, _, base_digest, target_digest, root, _ = HEADER.unpack_from(data)
+def table_size(data: bytes, n: int) -> int:
+    """Bytes of header, block words and hashes; needs the first ``120 + 2 n`` bytes."""
+    words = struct.unpack_from(f"<{n}H", data, HEADER.size)
+    with_record = sum(word >> 14 != KIND_UNCHANGED for word in words)
+    return int(HEADER.size + 2 * n + 32 * with_record)
+
+
+def read_table(data: bytes, n: int) -> Delta:
+    """Structure from header, words and hashes; the records may be missing. ``n`` from ``read_header``."""
+    _, _, _, _, base_length, target_length, body, base_digest, target_digest, root, _ = HEADER.unpack_from(
+        data
+    )
     at = HEADER.size
     require(len(data) >= at + 2 * n, Reason.TRUNCATED, "delta block words")
     words = struct.unpack_from(f"<{n}H", data, at)
@@ -210,11 +218,19 @@ def read(data: bytes) -> Delta:
         spans.append((at, length))
         at += length
     require(at - first == body, Reason.DELTA_CORRUPT, "record lengths do not add up")
-    require(len(data) >= at, Reason.TRUNCATED, "delta records")
-    require(len(data) == at, Reason.TRAILING_DATA, f"{len(data) - at} B after the delta")
     return Delta(
         base_length, target_length, base_digest, target_digest, root, kinds, tuple(leaves), tuple(spans)
     )
+
+
+def read(data: bytes) -> Delta:
+    """Parse and check the structure of a whole delta file; ``apply`` checks what it says."""
+    n, _, _ = read_header(data)
+    delta = read_table(data, n)
+    end = delta.spans[-1][0] + delta.spans[-1][1]
+    require(len(data) >= end, Reason.TRUNCATED, "delta records")
+    require(len(data) == end, Reason.TRAILING_DATA, f"{len(data) - end} B after the delta")
+    return delta
 
 
 def apply(base: bytes, data: bytes, signed_root: bytes | None = None) -> bytes:
