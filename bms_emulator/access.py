@@ -12,6 +12,7 @@ from .timing import C_MEMORY, C_SPLIT
 _M = 0xFFFFFFFF
 _LB, _LH, _LW, _LBU, _LHU = (OP[n] for n in ("lb", "lh", "lw", "lbu", "lhu"))
 _SB, _SH, _SW = OP["sb"], OP["sh"], OP["sw"]
+_ADDR = S["X_ADDR"]
 _WATCH, _HALTED, _HALT_CODE = S["WATCH"], S["HALTED"], S["HALT_CODE"]
 
 
@@ -73,6 +74,7 @@ def forget_code(st, code, codemap, regions, address):
             continue
         if word & TRANSLATED:
             hit = True
+            st[_ADDR] = index  # for `blocks.Translator.overwritten`
         else:
             code[at] = OP_UNDECODED
     return hit

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..jit import jit
 from ..state import NEVER, S
+from ..timing import RESET_CYCLE
 
 NAME = "timer"
 KIND = 3
@@ -24,7 +25,7 @@ SIZE = 0x10
 
 # State words of this device
 _OFFSET, _COMPARE, _LINE = 0, 1, 2
-_LINES = S["LINES"]
+_T, _LINES = S["T"], S["LINES"]
 _M = np.int64(0xFFFFFFFF)
 
 
@@ -41,11 +42,12 @@ def _due(mtime, compare, t):
 
 @jit
 def reset(st, slot, line):
-    """State after reset; `line` is the bit of mip that it drives."""
-    st[slot + _OFFSET] = 0
+    """State after reset, with the cycle of the first instruction in st[T]; `line` is the bit of mip it drives."""
+    start = st[_T] - RESET_CYCLE
+    st[slot + _OFFSET] = -start
     st[slot + _COMPARE] = 0
     st[slot + _LINE] = line
-    st[_LINES + line] = 1
+    st[_LINES + line] = start + 1
 
 
 @jit
