@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
 
 from twin.telemetry.frame import PackInfo
 from twin.telemetry.manifest import Expectation, Manifest
@@ -21,8 +22,10 @@ from twin.telemetry.reader import RunFolder
 from twin.telemetry.sink import RunWriter
 
 # Shape of a graphite–NMC cell; round figures, not a product.
-OCV_SOC = np.array([0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
-OCV_V = np.array([2.70, 3.00, 3.20, 3.35, 3.50, 3.58, 3.64, 3.70, 3.80, 3.91, 4.00, 4.08, 4.19])
+_KNOT_SOC = np.array([0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
+_KNOT_V = np.array([2.70, 3.00, 3.20, 3.35, 3.50, 3.58, 3.64, 3.70, 3.80, 3.91, 4.00, 4.08, 4.19])
+OCV_SOC = np.linspace(0.0, 1.0, 101)
+OCV_V = PchipInterpolator(_KNOT_SOC, _KNOT_V)(OCV_SOC)
 
 
 def pack_info(
@@ -84,7 +87,10 @@ class Plant:
     def _ocv(self) -> np.ndarray:
         return np.interp(self.soc, OCV_SOC, OCV_V)
 
-    def step(self, current_A: np.ndarray, ambient_K: float, dt_s: float) -> None:
+    def step(self, wish_A: np.ndarray, ambient_K: float, dt_s: float) -> np.ndarray:
+        """Advance; returns the pack current after the limits near empty and full."""
+        full, empty = self.group_V.max(axis=1) > 4.12, self.group_V.min(axis=1) < 3.3
+        current_A = np.where((full & (wish_A < 0)) | (empty & (wish_A > 0)), 0.0, wish_A)
         current = current_A[:, None]
         self.short_A = self.group_V / self.short_ohm
         through = current + self.short_A + self.bleed * self.group_V / 40.0
@@ -100,6 +106,7 @@ class Plant:
         target_K = ambient_K + 1.3 * heat
         self.temperature = target_K + (self.temperature - target_K) * rate
         self.soc_bms = self.soc_bms - 1.001 * current_A * dt_s / (20.0 * 3600)
+        return current_A
 
     def measure(self) -> np.ndarray:
         noise = self.noise_V * self.rng.normal(size=self.group_V.shape)
@@ -191,8 +198,7 @@ def record(
                     pack="pack-1",
                     text="charge limit lowered near full",
                 )
-            current = np.full(racks, wish[i])
-            plant.step(current, float(ambient[i]), period_s)
+            current = plant.step(np.full(racks, wish[i]), float(ambient[i]), period_s)
             volts = plant.measure()
             pack_V = volts.sum(axis=1)
             sensors = np.array(infos[0].sensor_group) - 1
@@ -221,7 +227,7 @@ def record(
                 },
             )
             dc = float(power.sum())
-            loss = 40.0 + 0.008 * abs(dc) + 4e-6 * dc**2
+            loss = 4.0 * racks + 0.008 * abs(dc) + 4e-6 * dc**2 / racks
             ac, aux = dc - loss, 30.0
             asked = ac * 1.02 if wish[i] > 2.5 else ac
             writer.meter.append_block(
