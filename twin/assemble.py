@@ -16,9 +16,9 @@ import numpy as np
 from twin.adapters import bms, catalogue, cells, thermal
 from twin.adapters.catalogue import PackSheet
 from twin.analytics.detectors import DETECTORS
-from twin.analytics.scoring import METRICS
+from twin.analytics.metrics import METRICS, REGISTRY
 from twin.ports import FloatArray
-from twin.scenario.profiles import Profile, load_profile, synthesise
+from twin.scenario.profiles import Profile, load_profile, profile_names, synthesise
 from twin.scenario.schema import Known, PackFacts, ProfileSpec, RackGroup, Scenario, Site
 from twin.telemetry.frame import PackInfo
 from twin.world.clock import Clock, to_us
@@ -132,11 +132,11 @@ class _Profiles:
         self.streams = streams
 
     def of(self, site: Site, name: str, spec: ProfileSpec, whole: bool = False) -> Profile:
-        duration_s = None if whole else self.scenario.duration_s
+        scenario = self.scenario
         if spec.synthetic is not None:
             stream = self.streams.generator(f"site/{site.name}/{name}")
-            return synthesise(spec, stream, self.scenario.duration_s)
-        return load_profile(spec, self.scenario.start, duration_s, self.base_dir)
+            return synthesise(spec, stream, scenario.duration_s, scenario.start)
+        return load_profile(spec, scenario.start, scenario.duration_s, self.base_dir, whole=whole)
 
     def optional(self, site: Site, name: str, spec: ProfileSpec | None) -> Profile | None:
         return None if spec is None else self.of(site, name, spec)
@@ -328,4 +328,23 @@ def _code_names(shards: tuple[PackShard, ...]) -> dict[str, dict[int, str]]:
         "bms_state": dict(enumerate(first.state_names)),
         "fault_mask": dict(enumerate(first.fault_names)),
         "contactors": {0: "main", 1: "precharge"},
+    }
+
+
+def vocabulary() -> dict[str, dict[str, str]]:
+    """Every word a scenario may use, by kind, with its meaning."""
+
+    def first_line(thing: object) -> str:
+        return (thing.__doc__ or "").strip().splitlines()[0]
+
+    return {
+        "packs": {name: sheet.about for name, sheet in catalogue.pack_sheets().items()},
+        "cell models": {name: rung.about for name, rung in cells.RUNGS.items()},
+        "thermal models": {name: rung.about for name, rung in thermal.RUNGS.items()},
+        "bms models": {name: rung.about for name, rung in bms.RUNGS.items()},
+        "strategies": {name: first_line(cls) for name, cls in STRATEGIES.items()},
+        "faults": {name: first_line(cls) for name, cls in FAULTS.items()},
+        "detectors": {name: first_line(cls) for name, cls in DETECTORS.items()},
+        "profiles": profile_names(),
+        "metrics": {name: f"{metric.meaning} ({metric.dimension})" for name, metric in REGISTRY.items()},
     }

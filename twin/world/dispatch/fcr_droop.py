@@ -41,6 +41,14 @@ class FcrDroop:
         "fraction", "discharge above", key="soc_high", default=0.8, minimum=0.0, maximum=1.0
     )
 
+    def mistakes(self) -> list[tuple[str, str]]:
+        found = []
+        if self.deadband_Hz >= self.full_activation_Hz:
+            found.append(("deadband", "is not below full_activation"))
+        if self.soc_low >= self.soc_high:
+            found.append(("soc_low", "is not below soc_high"))
+        return found
+
     def start(self, site: SiteFacts) -> FcrDroop:
         return self
 

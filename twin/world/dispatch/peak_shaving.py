@@ -31,6 +31,11 @@ class PeakShaving:
         minimum=0.0,
     )
 
+    def mistakes(self) -> list[tuple[str, str]]:
+        if self.refill_limit_W > self.limit_W:
+            return [("refill_limit", "is above the limit it would break")]
+        return []
+
     def start(self, site: SiteFacts) -> PeakShaving:
         return self
 
@@ -43,5 +48,5 @@ class PeakShaving:
             return excess
         if view.soc < self.reserve_soc:
             ramp = min((self.reserve_soc - view.soc) / 0.02, 1.0)
-            return -ramp * max(min(self.refill_limit_W, self.limit_W) - max(view.residual_W, 0.0), 0.0)
+            return -ramp * max(self.refill_limit_W - max(view.residual_W, 0.0), 0.0)
         return 0.0

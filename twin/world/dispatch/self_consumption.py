@@ -29,6 +29,9 @@ class SelfConsumption:
         maximum=0.5,
     )
 
+    def mistakes(self) -> list[tuple[str, str]]:
+        return [] if self.soc_min < self.soc_max else [("soc_min", "is not below soc_max")]
+
     def start(self, site: SiteFacts) -> SelfConsumption:
         return self
 

@@ -26,7 +26,7 @@ class Drive:
 
     needs: ClassVar[tuple[str, ...]] = ()
     at_s: float = quantity("time", "departure", key="at", minimum=0.0)
-    cycle: ProfileSpec | Profile = profile("speed", dimension="speed", hold="linear")
+    cycle: ProfileSpec | Profile = profile("speed", dimension="speed", hold="linear", whole=True)
     times: int = integer("repetitions of the cycle", default=1, minimum=1, maximum=1000)
     mass_kg: float = quantity("mass", "vehicle and load", key="mass", default=2000.0, above=0.0)
     drag_area_m2: float = quantity(

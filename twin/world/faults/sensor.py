@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from twin.scenario.fields import integer, quantity, word
 from twin.scenario.fields import target as target_field
+from twin.scenario.schema import PackFacts
 from twin.world.faults.base import FaultNote, FaultTarget
 
 SENSORS = ("voltage", "temperature", "current", "pack_voltage", "link_voltage")
@@ -19,14 +20,15 @@ class _SensorFault:
     sensor: str = word("kind of sensor", names=SENSORS)
     channel: int = integer("which of the pack's sensors of this kind, from 1", default=1, minimum=1)
 
+    def mistakes_at(self, pack: PackFacts) -> list[tuple[str, str]]:
+        """Called by the loader with the facts of the target."""
+        there = {"voltage": pack.n_groups, "temperature": pack.n_temperature_sensors}.get(self.sensor, 1)
+        if self.channel > there:
+            return [("channel", f"there is no {self.sensor} sensor {self.channel}; the pack has {there}")]
+        return []
+
     def _channel(self, target: FaultTarget) -> int:
-        at = target.shard.sensors.channels(self.sensor, target.packs.start)
-        if self.channel > at.stop - at.start:
-            raise ValueError(
-                f"{target.path} has {at.stop - at.start} {self.sensor} sensors; "
-                f"channel {self.channel} does not exist"
-            )
-        return at.start + self.channel - 1
+        return target.shard.sensors.channels(self.sensor, target.packs.start).start + self.channel - 1
 
     def _note(self, value: float, unit: str, what: str) -> FaultNote:
         return FaultNote(value, unit, f"{self.sensor} sensor {self.channel} {what}")
