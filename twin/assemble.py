@@ -251,8 +251,7 @@ def _site(
         power_W=float(sum(s.shard.racks.converter_power_W[s.racks].sum() for s in slices)),
         energy_J=float(sum(s.shard.nominal_energy_J[s.packs].sum() for s in slices)),
         duration_s=profiles.scenario.duration_s,
-        price_time_s=None if price is None else price.time_s,
-        price_per_J=None if price is None else price.value,
+        price=price,
     )
     strategies: list[Strategy] = [profiles.resolve(site, strategy) for strategy in site.dispatch]
     return SiteControl(

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from twin.ports import FloatArray
 from twin.scenario.fields import quantity
+from twin.scenario.profiles import Profile
 from twin.world.dispatch.base import SiteFacts, SiteView
 
 DAY_S = 86_400.0
@@ -55,17 +55,17 @@ class Arbitrage:
 class ArbitrageController:
     """Thresholds of each day, computed once from that day's prices."""
 
-    def __init__(self, rules: Arbitrage, time_s: FloatArray, price: FloatArray, duration_s: float) -> None:
+    def __init__(self, rules: Arbitrage, price: Profile, duration_s: float) -> None:
         self.rules = rules
         self.buy_below: list[float] = []
         self.sell_above: list[float] = []
+        quarters_s = np.arange(0.0, DAY_S, 900.0)
+        n = max(1, round(rules.share * quarters_s.size))
         for day in range(int(duration_s // DAY_S) + 1):
-            today = price[(time_s > (day - 1) * DAY_S) & (time_s < (day + 1) * DAY_S)]
-            hours = today[-24:] if today.size else price[-1:]
-            low, high = np.quantile(hours, [rules.share, 1.0 - rules.share])
-            pays = high * rules.efficiency > low
-            self.buy_below.append(float(low) if pays else -np.inf)
-            self.sell_above.append(float(high) if pays else np.inf)
+            today = np.sort(price.at(day * DAY_S + quarters_s))
+            pays = today[-n:].mean() * rules.efficiency > today[:n].mean()
+            self.buy_below.append(float(today[n - 1]) if pays else -np.inf)
+            self.sell_above.append(float(today[-n]) if pays else np.inf)
 
     def power_W(self, view: SiteView) -> float:
         day = int(view.t_s // DAY_S)

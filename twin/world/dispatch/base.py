@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from twin.ports import FloatArray
+from twin.scenario.profiles import Profile
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,7 @@ class SiteFacts:
     power_W: float  # rated AC power of all racks
     energy_J: float  # nominal energy of all packs
     duration_s: float
-    price_time_s: FloatArray | None = None  # day-ahead prices are known in advance
-    price_per_J: FloatArray | None = None
+    price: Profile | None = None  # day-ahead prices are known in advance
 
 
 @dataclass
