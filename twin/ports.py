@@ -40,6 +40,7 @@ class CellBank(Protocol):
     cell_current_A: FloatArray  # (n_cells,)
     group_voltage_V: FloatArray  # (n_groups,) at the end of the last step
     pack_voltage_V: FloatArray  # (n_packs,) at the end of the last step, at the pack's terminals
+    pack_power_W: FloatArray  # (n_packs,) mean over the last step, at the terminals
     heat_W: FloatArray  # (n_cells,) mean over the last step
 
     def thevenin(self, temperature_K: FloatArray, dt_s: float) -> tuple[FloatArray, FloatArray]:

@@ -282,9 +282,14 @@ def closest(word: str, options: list[str] | tuple[str, ...]) -> str | None:
     for option in options:
         if option.lower() == word.lower():
             return option
-    lowered = {option.lower(): option for option in reversed(options)}
-    near = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
-    return lowered[near[0]] if near else None
+    matcher = difflib.SequenceMatcher(b=word.lower())
+    best, best_ratio = None, 0.6 - 1e-9
+    for option in options:
+        matcher.set_seq1(option.lower())
+        ratio = matcher.ratio()
+        if ratio > best_ratio:
+            best, best_ratio = option, ratio
+    return best
 
 
 def _shortest(value: float, unit: str, dim: Dimension) -> str | None:

@@ -135,8 +135,8 @@ class _Reader:
         span = self.node.items["package"].span
         path = f"{self.path}.package"
         if name in DATASETS:
-            is_a = DATASETS[name].dimension.replace("_", " ")
-            message = f"'{name}' is a series of {is_a}, not of {self.dimension.replace('_', ' ')}"
+            is_a = DATASETS[name].about.partition(",")[0]
+            message = f"'{name}' is {is_a}, no {self.dimension.replace('_', ' ')}"
             self.builder.note(span, path, message, one_of(names))
         else:
             series = {n.partition("/")[2]: n for n in names}
@@ -155,7 +155,9 @@ class _Reader:
         items = self.node.items
         if "column" in items:
             self.store("column", self.column(dataset))
-        elif dataset is not None and len(dataset.columns) > 1:
+        elif dataset is not None and len(dataset.columns) == 1:
+            self.store("column", dataset.columns[0])
+        elif dataset is not None:
             self.missing(
                 "column", f"{one_of(dataset.columns)}; several joined by '+' are summed, 'all' is all"
             )
@@ -194,6 +196,13 @@ class _Reader:
 
     def synthetic(self) -> None:
         names = synthetic_names(self.dimension)
+        if not names:
+            message = f"there is no process for {self.dimension.replace('_', ' ')}"
+            span = self.node.items["synthetic"].span
+            self.store(
+                "synthetic", self.builder.note(span, f"{self.path}.synthetic", message, "a package or file")
+            )
+            return
         name = self.word("synthetic", names, f"process for {self.dimension.replace('_', ' ')}")
         self.store("synthetic", name)
         if name is INVALID:

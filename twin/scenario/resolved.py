@@ -97,10 +97,7 @@ def _profile(spec: ProfileSpec) -> Any:
     if spec.package is not None:
         out["package"] = spec.package
         key, dimension = scale_key(DATASETS[spec.package])
-        if len(DATASETS[spec.package].columns) == 1:
-            out["column"] = spec.column or DATASETS[spec.package].columns[0]
-        else:
-            out["column"] = spec.column
+        out["column"] = spec.column
     else:
         out["file"] = spec.file
         relative = spec.dimension == "power" and spec.unit in ("", "%")

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from twin.scenario.fields import (
+    MISSING,
     date,
     integer,
     plugins,
@@ -227,7 +228,7 @@ class Converter:
 @dataclass(frozen=True, kw_only=True)
 class Site:
     name: str = text("name, first part of every target path", pattern=NAME)
-    racks: tuple[RackGroup, ...] = sections("groups of racks", of=RackGroup, unique="name")
+    racks: tuple[RackGroup, ...] = sections("groups of racks", of=RackGroup, unique="name", default=MISSING)
     ambient: ProfileSpec = profile("air around the racks", dimension="temperature", hold="linear")
     load: ProfileSpec | None = profile("consumption of the site", dimension="power", default=None)
     pv: ProfileSpec | None = profile("photovoltaic production", dimension="power", default=None)
@@ -254,7 +255,7 @@ class Scenario:
     duration_s: float = quantity(
         "time", "simulated time", key="duration", above=0.0, maximum=40 * 365.25 * 86400
     )
-    sites: tuple[Site, ...] = sections("sites", of=Site, unique="name")
+    sites: tuple[Site, ...] = sections("sites", of=Site, unique="name", default=MISSING)
     seed: int = integer("seed of every random stream", default=1, minimum=0, maximum=2**63 - 1)
     start: datetime = date("calendar time of t = 0, UTC", default=datetime(2016, 6, 6))
     time: TimePlan = section("steps", of=TimePlan, default=TimePlan())

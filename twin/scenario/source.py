@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from twin.scenario.errors import Problem
+from twin.scenario.errors import Problem, closest
 
 MAX_BYTES = 1_000_000  # larger than any scenario by a factor of 100
 MAX_DEPTH = 40
@@ -124,16 +124,17 @@ _HINTS = (
 def read_file(path: Path, label: str, asked_by: Span | None = None) -> tuple[Source, Mapping]:
     """The tree of a YAML file; `asked_by` is the `include` that named it, if any. Raises SourceError."""
 
-    def fail(message: str, expected: str = "") -> SourceError:
+    def fail(message: str, expected: str = "", guess: str | None = None) -> SourceError:
         if asked_by is not None:
-            return SourceError(asked_by.problem("include", f"'{label}': {message}", expected))
-        return SourceError(Problem(file=label, message=message, expected=expected))
+            return SourceError(asked_by.problem("include", f"'{label}': {message}", expected, guess))
+        return SourceError(Problem(file=label, message=message, expected=expected, guess=guess))
 
     try:
         if path.is_dir():
             raise fail("is a folder", "a YAML file")
         if not path.exists():
-            raise fail("no such file", _neighbours(path))
+            near = _nearest(path)
+            raise fail("no such file", "a YAML file", str(Path(label).with_name(near)) if near else None)
         if not path.is_file():
             raise fail("is not a regular file", "a YAML file")
         with path.open("rb") as stream:
@@ -232,12 +233,13 @@ def merge(below: Node, above: Node) -> Node:
     return Mapping(items, above.span, keys)
 
 
-def _neighbours(path: Path) -> str:
+def _nearest(path: Path) -> str | None:
+    """The YAML file beside it whose name is nearest."""
     try:
         near = sorted(p.name for p in path.parent.iterdir() if p.suffix in (".yaml", ".yml"))
-    except OSError:
-        return "a YAML file"
-    return f"a YAML file; the folder has {', '.join(near[:8])}" if near else "a YAML file"
+    except (OSError, ValueError):
+        return None
+    return closest(path.name, near)
 
 
 class _Frame:
@@ -287,6 +289,8 @@ class _Builder:
         for pattern, meaning, hint in _HINTS:
             if pattern in said:
                 message, expected = meaning, hint
+                if "not closed" in meaning:  # where it was opened, not the end of the file
+                    mark = error.context_mark or mark
                 break
         at = self.span(mark.line, mark.column, 1) if mark else self.span(0, 0, 1)
         return at.problem("", f"not YAML: {message}", expected)

@@ -202,7 +202,7 @@ class _UserFile:
             first = int(np.flatnonzero(bad)[0])
             cell = column.iloc[first]
             text_of = "empty" if str(cell).strip() in ("", "NaT", "nan") else f"'{cell}'"
-            more = f", and {int(bad.sum()) - 1} more rows" if bad.sum() > 1 else ""
+            more = f", and {int(bad.sum()) - 1} more" if bad.sum() > 1 else ""
             expected = "times such as 2016-06-06 14:30 (UTC, or with an offset), or seconds"
             problems.append(
                 Message(f"{self.name} {self.row(first)}: {name} is {text_of}, no time{more}", expected)
@@ -257,13 +257,13 @@ class _UserFile:
             wrong = ~np.isfinite(raw) & ~empty
             if wrong.any():
                 first = int(np.flatnonzero(wrong)[0])
-                more = f", and {int(wrong.sum()) - 1} more rows" if wrong.sum() > 1 else ""
+                more = f", and {int(wrong.sum()) - 1} more" if wrong.sum() > 1 else ""
                 cell = str(column.iloc[first])[:40]
                 text = f"{self.name} {self.row(first)}: {name} is '{cell}', no number{more}"
                 problems.append(Message(text, "a number in every row"))
             if empty.any() and self.spec.gaps == "error":
                 first = int(np.flatnonzero(empty)[0])
-                more = f", and {int(empty.sum()) - 1} more rows" if empty.sum() > 1 else ""
+                more = f", and {int(empty.sum()) - 1} more" if empty.sum() > 1 else ""
                 text = f"{self.name} {self.row(first)}: {name} is empty or NaN{more}"
                 problems.append(Message(text, "a number in every row, or gaps: interpolate"))
             holes |= empty
@@ -313,7 +313,7 @@ class _UserFile:
         if self.spec.gaps == "error":
             gap = int(np.flatnonzero(wide)[0])
             row = int(np.flatnonzero(keep)[gap + 1])
-            more = f", and {int(wide.sum()) - 1} more gaps" if wide.sum() > 1 else ""
+            more = f", and {int(wide.sum()) - 1} more" if wide.sum() > 1 else ""
             text = (
                 f"{self.name} {self.row(row)}: {steps[gap] / US_PER_S:g} s after the row above, "
                 f"the usual step is {step_us / US_PER_S:g} s{more}"

@@ -126,7 +126,7 @@ class PackShard:
             self.connected,
             commands.main_closed,
             self.cells.pack_voltage_V,
-            self.pack_current_A,
+            self.cells.pack_power_W,
             commands.discharge_limit_A,
             commands.charge_limit_A,
             self.rack_dc_W,

@@ -89,7 +89,7 @@ def settle_racks(
     connected: BoolArray,
     stays_connected: BoolArray,
     pack_voltage_V: FloatArray,
-    pack_current_A: FloatArray,
+    pack_power_W: FloatArray,
     discharge_limit_A: FloatArray,
     charge_limit_A: FloatArray,
     dc_W: FloatArray,
@@ -104,7 +104,7 @@ def settle_racks(
     for rack in range(rated_W.size):
         dc, discharge, charge, any_connected = 0.0, 0.0, 0.0, False
         for i in range(rack_pack_start[rack], rack_pack_start[rack + 1]):
-            dc += pack_voltage_V[i] * pack_current_A[i]
+            dc += pack_power_W[i]
             any_connected |= connected[i]
             if stays_connected[i]:
                 discharge += pack_voltage_V[i] * discharge_limit_A[i]

@@ -81,7 +81,7 @@ def test_equal_packs_share_equally_and_idle_covers_the_no_load_loss():
 def test_settle_reports_the_step_done_and_the_room_ahead():
     out = [np.zeros(1) for _ in range(4)]
     settle_racks(
-        RATED, LOSS, np.array([0, 1]), np.array([True]), np.array([False]), np.array([400.0]), np.array([50.0]),
+        RATED, LOSS, np.array([0, 1]), np.array([True]), np.array([False]), np.array([400.0]), np.array([20e3]),
         np.array([100.0]), np.array([80.0]), *out,
     )  # fmt: skip
     dc, ac, can_discharge, can_charge = (float(a[0]) for a in out)

@@ -44,9 +44,8 @@ class Arbitrage:
     )
 
     def start(self, site: SiteFacts) -> ArbitrageController:
-        assert site.price_time_s is not None
-        assert site.price_per_J is not None
-        return ArbitrageController(self, site.price_time_s, site.price_per_J, site.duration_s)
+        assert site.price is not None  # `needs` was checked by the loader
+        return ArbitrageController(self, site.price, site.duration_s)
 
     def reserve_W(self) -> float:
         return 0.0
