@@ -108,6 +108,7 @@ class Bms(Protocol):
     commands: BmsCommands
     state_names: tuple[str, ...]
     fault_names: tuple[str, ...]
+    ticks: int  # firmware ticks run so far, over all packs
 
     def request(self, closed: BoolArray) -> None:
         """Ask each pack to connect (True) or disconnect from the next step on."""

@@ -15,6 +15,7 @@ import numpy as np
 from twin.ports import IntArray
 from twin.telemetry.frame import PackInfo
 from twin.telemetry.sink import RunWriter
+from twin.world.balance import balances
 from twin.world.clock import Clock, to_us
 from twin.world.faults.base import Fault, FaultTarget
 from twin.world.pack import PackPath, PackShard
@@ -104,6 +105,21 @@ class World:
         self.clock.zoom("activation")
         self.clock.env.process(self._plant())
         self.clock.env.run()
+
+    def balances(self) -> dict[str, dict[str, float]]:
+        """Energy and charge of the run so far (see balance.py)."""
+        return balances(self.sites, self.shards)
+
+    def step_counts(self) -> dict[str, int]:
+        """How much was computed."""
+        n_cells = sum(shard.cells.soc.size for shard in self.shards)
+        return {
+            "plant_steps": self.steps,
+            "cell_steps": self.steps * n_cells,
+            "cells": n_cells,
+            "packs": len(self.packs),
+            "firmware_ticks": sum(shard.bms.ticks for shard in self.shards),
+        }
 
     def _plant(self) -> Generator[Any, Any, None]:
         clock = self.clock

@@ -58,6 +58,8 @@ class SiteLedger:
 
     requested_J: float = 0.0
     served_J: float = 0.0
+    charged_J: float = 0.0
+    discharged_J: float = 0.0
     load_J: float = 0.0
     pv_J: float = 0.0
     grid_J: float = 0.0
@@ -160,6 +162,8 @@ class SiteControl:
         ledger = self.ledger
         ledger.requested_J += self.requested_W * dt_s
         ledger.served_J += served * dt_s
+        ledger.charged_J += max(-served, 0.0) * dt_s
+        ledger.discharged_J += max(served, 0.0) * dt_s
         ledger.load_J += self.view.load_W * dt_s
         ledger.pv_J += self.view.pv_W * dt_s
         ledger.grid_J += self.grid_W * dt_s
