@@ -485,15 +485,17 @@ class Machine:
         self.st[:] = state
         self.st[S["WATCH"]] = watch
         self.st[S["PREV_IP"]] = self.st[S["PREV_DONE"]] = self.st[S["X_PC"]] = -1
-        # Decoded code stays where memory is the same: compare in granules, only where there is code at all.
+        # Decoded code stays where memory is the same: compare only where there is code at all.
         whole = self.mem.size >> GRANULE_BITS << GRANULE_BITS
-        now = self.mem[:whole].view(np.uint64).reshape(-1, (1 << GRANULE_BITS) // 8)
-        then = memory[:whole].view(np.uint64).reshape(now.shape)
+        per_granule = (1 << GRANULE_BITS) // 2
+        now = self.mem[:whole].view(np.uint16).reshape(-1, per_granule)
+        then = memory[:whole].view(np.uint16).reshape(now.shape)
         places = np.nonzero(self._codemap[: now.shape[0]] & 1)[0]
-        changed = places[(now[places] != then[places]).any(axis=1)]
+        granule, halfword = np.nonzero(now[places] != then[places])
+        changed = places[granule] * per_granule + halfword
         self.mem[:] = memory
-        for granule in changed:
-            self._forget_code(int(granule) << GRANULE_BITS, 1 << GRANULE_BITS)
+        for index in changed:
+            self._forget_code(int(index) * 2, 2)
         self._console[:] = snapshot.console
         self._events = list(snapshot.events)
         for name, kept in snapshot.devices:
@@ -557,7 +559,9 @@ class Machine:
 
     def _forget_code(self, at: int, size: int) -> None:
         """Drop what was decoded (or translated) from flat bytes at..at+size."""
-        first, end = max((at >> 1) - 1, 0), min((at + size + 1) >> 1, self._code.size - 1)
+        first, end = at >> 1, min((at + size + 1) >> 1, self._code.size - 1)
+        if first and (int(self._code[first - 1]) >> 24) & 3 == 2:  # a 32-bit instruction reaches into the range
+            first -= 1
         if self._translator is not None and (self._code[first:end] & TRANSLATED).any():
             self._translator.forget(first, end)
         self._code[first:end] = isa.OP_UNDECODED
