@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from twin.scenario.profiles import Profile
 
 from twin.ports import FloatArray, IntArray
+from twin.scenario.profiles import Profile
 from twin.world.dispatch.base import Controller, SiteView
 from twin.world.pack import PackShard
 

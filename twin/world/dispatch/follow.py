@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from twin.scenario.profiles import Profile
-
 from twin.scenario.fields import profile, quantity
+from twin.scenario.profiles import Profile
 from twin.scenario.schema import ProfileSpec
 from twin.world.dispatch.base import SiteFacts, SiteView
 
