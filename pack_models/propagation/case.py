@@ -508,7 +508,7 @@ class _Parser:
         s.finish()
         m = r.mapping("mesh")
         mesh: dict[str, tuple[int, int, int]] = {}
-        for model, values in (("fem", (8, 12, 12)), ("network", (12, 4, 4))):
+        for model, values in (("fem", (12, 12, 10)), ("network", (12, 2, 6))):
             a = m.numbers(model, 3, values, low=1)
             mesh[model] = (int(a[0]), int(a[1]), int(a[2])) if all(map(math.isfinite, a)) else values
         m.finish()

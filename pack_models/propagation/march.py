@@ -60,7 +60,7 @@ class StepRules:
     largest_s: float = 1.0
     smallest_s: float = 1e-4
     reaction_K: float = 40.0
-    conduction_K: float = 5.0
+    conduction_K: float = 10.0
     substep_K: float = 3.0
     adaptive: bool = True
 
