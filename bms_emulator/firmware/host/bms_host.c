@@ -1,0 +1,66 @@
+#include "bms_host.h"
+
+#include <stddef.h>
+
+#define KIND(type) ((int32_t)sizeof(type) * ((type)-1 < (type)1 ? -1 : 1))
+#define PARAM_SCALAR_ROW(name, low, high) {#name, -4, offsetof(bms_params_t, name), 0, low, high, 0},
+#define PARAM_ARRAY_ROW(name, count, low, high) {#name, -4, offsetof(bms_params_t, name), count, low, high, 0},
+#define IN_SCALAR_ROW(type, name) {#name, KIND(type), offsetof(bms_inputs_t, name), 0, 0, 0, 0},
+#define IN_ARRAY_ROW(type, name, count) {#name, KIND(type), offsetof(bms_inputs_t, name), count, 0, 0, 0},
+#define OUT_SCALAR_ROW(type, name) {#name, KIND(type), offsetof(bms_outputs_t, name), 0, 0, 0, 0},
+#define OUT_ARRAY_ROW(type, name, count) {#name, KIND(type), offsetof(bms_outputs_t, name), count, 0, 0, 0},
+
+static const bms_field_t param_fields[] = {BMS_PARAM_FIELDS(PARAM_SCALAR_ROW, PARAM_ARRAY_ROW)};
+static const bms_field_t input_fields[] = {BMS_INPUT_FIELDS(IN_SCALAR_ROW, IN_ARRAY_ROW)};
+static const bms_field_t output_fields[] = {BMS_OUTPUT_FIELDS(OUT_SCALAR_ROW, OUT_ARRAY_ROW)};
+
+#define LENGTH(array) ((uint32_t)(sizeof(array) / sizeof((array)[0])))
+
+uint32_t bms_host_size(uint32_t which) {
+    const uint32_t sizes[] = {sizeof(bms_params_t), sizeof(bms_inputs_t), sizeof(bms_outputs_t), sizeof(bms_ctx_t)};
+    return which < LENGTH(sizes) ? sizes[which] : 0;
+}
+
+uint32_t bms_host_fields(uint32_t which, const bms_field_t **fields) {
+    switch (which) {
+        case BMS_STRUCT_PARAMS:
+            *fields = param_fields;
+            return LENGTH(param_fields);
+        case BMS_STRUCT_INPUTS:
+            *fields = input_fields;
+            return LENGTH(input_fields);
+        case BMS_STRUCT_OUTPUTS:
+            *fields = output_fields;
+            return LENGTH(output_fields);
+        default:
+            return 0;
+    }
+}
+
+void bms_host_default(bms_params_t *params) { bms_params_default(params); }
+
+uint32_t bms_host_check(const bms_params_t *params, bms_param_verdict_t *verdict) {
+    *verdict = bms_params_check(params);
+    return verdict->reason;
+}
+
+uint32_t bms_host_init(bms_ctx_t *ctx, const bms_params_t *params) { return bms_init(ctx, params); }
+
+void bms_host_step(bms_ctx_t *ctx, const bms_inputs_t *in, bms_outputs_t *out, uint32_t n, uint32_t n_ticks,
+                   uint32_t tick_ms) {
+    for (uint32_t i = 0; i < n; ++i) {
+        for (uint32_t tick = 0; tick < n_ticks; ++tick) {
+            bms_tick(&ctx[i], &in[i], tick_ms);
+        }
+        bms_settle(&ctx[i]);
+        bms_read(&ctx[i], &out[i]);
+    }
+}
+
+void bms_host_set_soc(bms_ctx_t *ctx, uint32_t soc_ppm) { bms_set_soc(ctx, soc_ppm); }
+
+uint32_t bms_host_sane(const bms_ctx_t *ctx) {
+    return bms_params_check(&ctx->params).reason == PARAM_OK && ctx->step < STEP_COUNT && ctx->capacity_mAms > 0 &&
+           ctx->capacity_mAms == (int64_t)ctx->params.capacity_mAh * 3600000 && ctx->charge_mAms >= 0 &&
+           ctx->charge_mAms <= ctx->capacity_mAms;
+}
