@@ -301,6 +301,7 @@ def _shortest(value: float, unit: str, dim: Dimension) -> str | None:
     # Beside an offset the interesting digits are decimals: 273.15 K is 0 degC, not 1e-14 degC.
     decimals = [f"{number:.{d}f}" for d in range(13)] if unit in dim.offsets else []
     for text in [*decimals, *(_plain(f"{number:.{d}g}") for d in range(1, 18)), repr(number)]:
+        text = "0" if text == "-0" else text
         if float(Fraction(text) * dim.units[unit] + dim.offsets.get(unit, Fraction(0))) == value:
             return text
     return None

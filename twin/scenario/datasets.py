@@ -5,7 +5,9 @@ importlib.metadata. Units and clocks were checked against the numbers, not taken
 
 - residential_loads has no header; as kW the 25 homes use 6 to 20 MWh a year (Pecan Street, Texas: air
   conditioning), as kWh per 15 min it would be four times that.
-- driving_cycles is km/h: WLTC_3b_full integrates to 23.26 km (UN GTR 15: 23.27 km).
+- driving_cycles is km/h: WLTC_3b_full integrates to 23.262 km (UN GTR 15: 23.266 km). From second 1154 to
+  1305 (phase "high") it differs from the regulation's table as other collections have it (NREL FASTSim) by
+  up to 16.6 km/h; the other 1650 seconds are equal to 0.05 km/h.
 - day_ahead_nl changes its date format in mid file, repeats 2022-12-31 23:00 to 2023-09-30 23:00 UTC with
   equal prices, has one row without a date, and lacks 23:00 UTC of 2023-12-30 and 2024-12-30.
 """
