@@ -30,7 +30,7 @@ def read_bdew(row: Dataset, path: Path, spec: ProfileSpec) -> Series:
         time = np.arange(begin, last_us + quarter, quarter, dtype=np.int64)
         # 15-minute means per month and kind of day, in legal time (CET, in summer CEST).
         local = pd.DatetimeIndex(time.astype("datetime64[us]"), tz="UTC").tz_convert(row.clock)
-        day_kind = np.where(local.dayofweek == 6, 1, np.where(local.dayofweek == 5, 0, 2))
+        day_kind = np.where(local.day_of_week == 6, 1, np.where(local.day_of_week == 5, 0, 2))
         free = {
             d for y in range(int(local.year.min()), int(local.year.max()) + 1) for d in german_holidays(y)
         }
@@ -40,7 +40,7 @@ def read_bdew(row: Dataset, path: Path, spec: ProfileSpec) -> Series:
         quarter_of_day = np.asarray(local.hour * 4 + local.minute // 15)
         kwh = table[np.asarray(local.month) - 1, day_kind, quarter_of_day]
         if dynamic:
-            kwh = kwh * _dynamisation(np.asarray(local.dayofyear, dtype=np.float64))
+            kwh = kwh * _dynamisation(np.asarray(local.day_of_year, dtype=np.float64))
         # kWh per quarter of an hour, of 1 GWh a year → W of the annual energy in spec.scale (J).
         value = kwh / 1e6 / 900.0 * spec.scale + spec.offset
         return Series(time, value, True, quarter, row.name)
