@@ -54,11 +54,12 @@ class Clock:
             self._knots.append(at_us)
             self._knots.sort()
 
-    def zoom(self, reason: str) -> None:
-        """Open a zoom window now, or extend the open one."""
-        if self.zoom_step_us >= self.step_us or self.zoom_after_us == 0:
+    def zoom(self, reason: str, at_least_s: float = 0.0) -> None:
+        """Open a zoom window now, or extend the open one; at_least_s lengthens a short `zoom.after`."""
+        length_us = max(self.zoom_after_us, to_us(at_least_s))
+        if self.zoom_step_us >= self.step_us or length_us == 0:
             return
-        now, end = self.now_us, min(self.now_us + self.zoom_after_us, self.end_us)
+        now, end = self.now_us, min(self.now_us + length_us, self.end_us)
         last = self.windows[-1] if self.windows else None
         if last is not None and now <= last.end_us:
             last.end_us = max(last.end_us, end)

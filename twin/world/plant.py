@@ -22,6 +22,8 @@ from twin.world.pack import PackPath, PackShard
 from twin.world.recorder import Event, Recorder
 from twin.world.site import SiteControl, ambient_of_packs
 
+ACTIVATION_S = 10.0  # precharge and closing take a few seconds, in steps that can show it
+
 
 @dataclass
 class BmsWatch:
@@ -102,7 +104,7 @@ class World:
             if fault.until_s is not None:
                 self.clock.add_knot(to_us(fault.until_s))
             self.clock.env.process(self._fault(fault, target))
-        self.clock.zoom("activation")
+        self.clock.zoom("activation", at_least_s=ACTIVATION_S)
         self.clock.env.process(self._plant())
         self.clock.env.run()
 
