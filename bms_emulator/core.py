@@ -572,8 +572,6 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
 
     while True:
         if t > limit:
-            if leave >= 0:
-                break
             if st[_ASLEEP]:
                 wake = max(st[_SLEEP_T] + WFI_SLEEP, pending_at(st))
                 if wake >= stop:
@@ -590,7 +588,7 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
                 bubble_t = t
                 bubble_end = wake + 1
             if prev_ip >= 0:
-                if mode & M_TRACE:
+                if mode & M_TRACE and prev_raw >= 0:
                     row_at = st[_LOG_N]
                     log[row_at, 0] = L_INSTRUCTION
                     log[row_at, 1] = done if done >= prev_t else (bubble_end - 1 if bubble_t == t else t - 1)
@@ -601,6 +599,8 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
                 if mode & M_PROFILE and prev_ip < bad:
                     profile[prev_ip] += t - prev_t
                 prev_ip = -1
+            if leave >= 0:
+                break
             if t >= stop:
                 leave = R_CYCLES
                 break
@@ -854,6 +854,7 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
             elif op == OP_FETCH_FAULT:
                 cause = CAUSE_FETCH
                 tval = (pc + imm) & _M
+                prev_raw = -1  # there is no instruction to trace
             else:
                 cause = CAUSE_ILLEGAL
                 tval = imm & _M

@@ -1,8 +1,9 @@
 """The firmware's own words for Python: names from `include/bms_ids.h`, struct layouts from the built library.
 
 Nothing is typed twice: enumerations are read from the X-macro lists of the header (position = value),
-constants from its #defines, and the dtypes of parameters, inputs and outputs from the field tables the library
-carries. The layout numpy would choose for those fields is compared with the compiler's offsets and sizes.
+constants from its #defines, and the dtypes of parameters, inputs and outputs from the field tables the
+library carries. The layout numpy would choose for those fields is compared with the compiler's offsets and
+sizes.
 """
 
 from __future__ import annotations

@@ -234,7 +234,7 @@ void bms_params_default(bms_params_t *p) {
     p->temperature_plausible_max_ddegC = 12000; /* hot gas in a runaway is real, a shorted sensor reads higher */
     p->pack_plausible_max_mV = n * 6000;
 
-    p->cell_sum_tolerance_mV = at_least(n * 20, 2000);
+    p->cell_sum_tolerance_mV = at_least(n * 50, 2000); /* busbars under load are not in the sum */
     p->link_tolerance_mV = at_least(n * 40, 2000);
     p->current_redundancy_mA = at_least(i_max / 20, 1000);
     p->stuck_samples = 5;
