@@ -215,7 +215,7 @@ class _Reader:
             return
         process = draft.finish()
         for key, message in process.mistakes():
-            self.builder.note(draft.place(key), f"{self.path}.{key}", f"{key} {message}")
+            self.builder.note(draft.place(key), f"{self.path}.{key}", message)
         self.values["params"] = tuple(sorted((k, float(v)) for k, v in vars(process).items()))
 
     # -- keys -----------------------------------------------------------------------------------------
