@@ -166,7 +166,7 @@ static double radiated_W(const faces_t *f, int64_t node, double T) {
 
 /* Advance all nodes by dt without conduction.
  * extent: (cells, MAX_REACTIONS) += site volume x extent, m3; radiated_J: (1,) += energy out.
- * Returns the largest temperature change of a node by reactions, K; substeps: (1,) += count. */
+ * Returns the largest temperature change of a node, K; substeps: (1,) += count. */
 double react(int64_t n_nodes, double *T, const double *capacity, const int64_t *site_start, const int64_t *site_cell,
              const double *site_volume, double *y, const int64_t *cell_set, const double *quiet_K, const tables_t *t,
              const faces_t *f, double dt, double limit_K, double *extent, double *radiated_J, int64_t *substeps) {
@@ -180,7 +180,8 @@ double react(int64_t n_nodes, double *T, const double *capacity, const int64_t *
             if (T[n] >= quiet_K[cell_set[site_cell[first + s]]]) quiet = 0;
         if (quiet && !faces) continue;
         const int64_t active = quiet ? 0 : sites;
-        double done = 0.0, h = dt, reaction_J = 0.0;
+        const double before = T[n];
+        double done = 0.0, h = dt;
         while (done < dt) {
             if (h > dt - done) h = dt - done;
             double heat = 0.0;
@@ -216,11 +217,10 @@ double react(int64_t n_nodes, double *T, const double *capacity, const int64_t *
             }
             T[n] += change;
             *radiated_J += out;
-            reaction_J += total;
             done += h;
             h *= size < 0.3 * limit_K ? 2.5 : 0.9 * limit_K / size;
         }
-        const double rise = fabs(reaction_J / capacity[n]);
+        const double rise = fabs(T[n] - before);
         if (rise > largest) largest = rise;
     }
     return largest;

@@ -411,8 +411,8 @@ def compile_sets(uses: Sequence[SetInUse], cp_J_kgK: float = 1000.0, quiet_K_per
     """
     n = max(len(uses), 1)
     rows = [_rows(u) for u in uses]
-    n_reactions = max((len(r[0]) for r in rows), default=1)
-    n_species = max((len(r[1]) for r in rows), default=1)
+    n_reactions = max([1, *(len(r[0]) for r in rows)])
+    n_species = max([1, *(len(r[1]) for r in rows)])
     rd = np.zeros((n, MAX_REACTIONS, kernel.RD_HEAT + 1))
     ri = np.zeros((n, MAX_REACTIONS, kernel.RI_FED + 1), dtype=np.int64)
     ri[:, :, kernel.RI_SPECIES] = -1
