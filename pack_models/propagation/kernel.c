@@ -20,6 +20,8 @@ enum { FORM_POWER, FORM_LOGISTIC, FORM_SOURCE };
 /* One factor of a reaction: kind and species; two numbers. */
 enum { FACTOR_POWER, FACTOR_EXP, FACTOR_SATURATION, FACTOR_CRITICAL, FACTOR_BELOW };
 
+/* A step that changes a node by less than this is taken at first order: it moves rates by less than 0.05 %. */
+static const double NEGLIGIBLE_K = 0.005;
 static const double STEFAN_BOLTZMANN = 5.670374419e-8;
 
 typedef struct {
@@ -66,38 +68,51 @@ static double factors(const tables_t *t, int64_t set, int64_t r, const double *y
     return product;
 }
 
-/* Extent of every reaction in h at frozen T: species from `start`, slow factors from `mid`. */
-static void extents(const tables_t *t, int64_t set, double T, const double *mid, const double *start, double h,
+/* Effective constants of a set: rate constant times slow factors. Spent species cost no exponential. */
+static void constants(const tables_t *t, int64_t set, double T, const double *y, double *k) {
+    for (int64_t r = 0; r < t->n_reactions; r++) {
+        const int64_t *ri = t->ri + (set * MAX_REACTIONS + r) * RI_COUNT;
+        const int64_t own = ri[RI_SPECIES];
+        k[r] = 0.0;
+        if (own < 0) continue; /* unused row: this set has fewer reactions than the widest */
+        if (ri[RI_FORM] != FORM_SOURCE && !ri[RI_FED] && y[own] <= 1e-30) continue;
+        k[r] = rate_constant(t->rd + (set * MAX_REACTIONS + r) * RD_COUNT, T);
+        if (k[r] != 0.0 && ri[RI_FACTORS]) k[r] *= factors(t, set, r, y);
+    }
+}
+
+/* 1 - exp(-x), x >= 0, with a short series where most nodes are. */
+static double spent(double x) { return x < 1e-3 ? x * (1.0 - x * (0.5 - x * (1.0 / 6.0 - x / 24.0))) : -expm1(-x); }
+
+/* Extent of every reaction in h at frozen constants, exact in the species each consumes. */
+static void extents(const tables_t *t, int64_t set, const double *constant, const double *start, double h,
                     double *extent) {
     for (int64_t r = 0; r < t->n_reactions; r++) {
+        extent[r] = 0.0;
+        if (constant[r] == 0.0) continue;
         const int64_t row = set * MAX_REACTIONS + r;
-        const double *rd = t->rd + row * RD_COUNT;
         const int64_t *ri = t->ri + row * RI_COUNT;
         const int64_t own = ri[RI_SPECIES];
-        extent[r] = 0.0;
-        if (own < 0) continue; /* unused row: this set has fewer reactions than the widest */
-        double k = rate_constant(rd, T);
-        if (k == 0.0) continue;
-        k *= factors(t, set, r, mid);
-        const double kh = k * h, c = start[own];
+        const double order = t->rd[row * RD_COUNT + RD_ORDER];
+        const double kh = constant[r] * h, c = start[own];
         if (ri[RI_FORM] == FORM_SOURCE) {
             extent[r] = kh;
         } else if (c <= 0.0 && !ri[RI_FED]) {
             continue;
         } else if (ri[RI_FORM] == FORM_LOGISTIC) { /* dc/dt = -k c (1 - c), without cancellation when c is near 1 */
-            const double e = -expm1(-kh);
+            const double e = spent(kh);
             extent[r] = c * (1.0 - c) * e / (1.0 - c * e);
-        } else if (rd[RD_ORDER] == 1.0) {
+        } else if (order == 1.0) {
             double fed = 0.0; /* produced by earlier reactions meanwhile: dc/dt = fed/h - k c, also exact */
             if (ri[RI_FED])
                 for (int64_t q = 0; q < r; q++) {
                     const double s = t->stoich[(set * MAX_REACTIONS + q) * MAX_SPECIES + own];
                     if (s > 0.0) fed += s * extent[q];
                 }
-            const double e = -expm1(-kh);
+            const double e = spent(kh);
             extent[r] = c * e + (fed > 0.0 ? fed * (kh > 1e-8 ? 1.0 - e / kh : 0.5 * kh) : 0.0);
         } else {
-            const double p = 1.0 - rd[RD_ORDER];
+            const double p = 1.0 - order;
             const double left = p == 1.0 ? c - kh : pow(c, p) - p * kh;
             extent[r] = left > 0.0 ? c - (p == 1.0 ? left : pow(left, 1.0 / p)) : c;
         }
@@ -171,7 +186,8 @@ double react(int64_t n_nodes, double *T, const double *capacity, const int64_t *
              const double *site_volume, double *y, const int64_t *cell_set, const double *quiet_K, const tables_t *t,
              const faces_t *f, double dt, double limit_K, double *extent, double *radiated_J, int64_t *substeps) {
     double largest = 0.0;
-    double y_mid[MAX_SITES][MAX_SPECIES], y_end[MAX_SITES][MAX_SPECIES], e[MAX_SITES][MAX_REACTIONS];
+    double y_mid[MAX_SITES][MAX_SPECIES], y_end[MAX_SITES][MAX_SPECIES];
+    double k[MAX_SITES][MAX_REACTIONS], e[MAX_SITES][MAX_REACTIONS];
     for (int64_t n = 0; n < n_nodes; n++) {
         const int64_t first = site_start[n], sites = site_start[n + 1] - first;
         const int faces = f->start[n + 1] > f->start[n];
@@ -184,36 +200,49 @@ double react(int64_t n_nodes, double *T, const double *capacity, const int64_t *
         double done = 0.0, h = dt;
         while (done < dt) {
             if (h > dt - done) h = dt - done;
-            double heat = 0.0;
+            double slow = 0.0, heat = 0.0, total = 0.0, out = 0.0;
             for (int64_t s = 0; s < active; s++) {
                 const int64_t set = cell_set[site_cell[first + s]];
                 const double *y0 = y + (first + s) * t->n_species;
-                extents(t, set, T[n], y0, y0, 0.5 * h, e[s]);
-                heat += site_volume[first + s] * apply(t, set, e[s], y0, y_mid[s]);
+                constants(t, set, T[n], y0, k[s]);
+                extents(t, set, k[s], y0, h, e[s]);
+                slow += site_volume[first + s] * apply(t, set, e[s], y0, y_end[s]);
             }
-            const double T_mid = T[n] + (heat - (faces ? 0.5 * h * radiated_W(f, n, T[n]) : 0.0)) / capacity[n];
-            double total = 0.0;
-            for (int64_t s = 0; s < active; s++) {
-                const int64_t set = cell_set[site_cell[first + s]];
-                const double *y0 = y + (first + s) * t->n_species;
-                extents(t, set, T_mid, y_mid[s], y0, h, e[s]);
-                total += site_volume[first + s] * apply(t, set, e[s], y0, y_end[s]);
-            }
-            const double out = faces ? h * radiated_W(f, n, T_mid) : 0.0;
-            const double change = (total - out) / capacity[n];
-            const double curve = fabs(change - 2.0 * (T_mid - T[n])) * 4.0;
-            const double size = fabs(change) > curve ? fabs(change) : curve;
+            const double radiated = faces ? radiated_W(f, n, T[n]) : 0.0;
+            double change = (slow - h * radiated) / capacity[n], size = fabs(change);
             ++*substeps;
-            if (size > limit_K && h > 1e-7 * dt) { /* below that a burst is over whatever its temperature path */
-                const double shrink = 0.8 * limit_K / size;
-                h *= shrink < 0.1 ? 0.1 : shrink;
-                continue;
+            if (size < NEGLIGIBLE_K) { /* constants would not move: the first-order step is exact enough */
+                out = h * radiated;
+            } else {
+                for (int64_t s = 0; s < active; s++) {
+                    const int64_t set = cell_set[site_cell[first + s]];
+                    const double *y0 = y + (first + s) * t->n_species;
+                    extents(t, set, k[s], y0, 0.5 * h, e[s]);
+                    heat += site_volume[first + s] * apply(t, set, e[s], y0, y_mid[s]);
+                }
+                const double T_mid = T[n] + (heat - 0.5 * h * radiated) / capacity[n];
+                for (int64_t s = 0; s < active; s++) {
+                    const int64_t set = cell_set[site_cell[first + s]];
+                    const double *y0 = y + (first + s) * t->n_species;
+                    constants(t, set, T_mid, y_mid[s], k[s]);
+                    extents(t, set, k[s], y0, h, e[s]);
+                    total += site_volume[first + s] * apply(t, set, e[s], y0, y_end[s]);
+                }
+                out = faces ? h * radiated_W(f, n, T_mid) : 0.0;
+                change = (total - out) / capacity[n];
+                const double curve = fabs(change - 2.0 * (T_mid - T[n])) * 4.0;
+                size = fabs(change) > curve ? fabs(change) : curve;
+                if (size > limit_K && h > 1e-7 * dt) { /* below that a burst is over whatever its temperature path */
+                    const double shrink = 0.8 * limit_K / size;
+                    h *= shrink < 0.1 ? 0.1 : shrink;
+                    continue;
+                }
             }
             for (int64_t s = 0; s < active; s++) {
                 const int64_t cell = site_cell[first + s];
                 for (int64_t r = 0; r < t->n_reactions; r++)
                     extent[cell * MAX_REACTIONS + r] += site_volume[first + s] * e[s][r];
-                for (int64_t k = 0; k < t->n_species; k++) y[(first + s) * t->n_species + k] = y_end[s][k];
+                for (int64_t q = 0; q < t->n_species; q++) y[(first + s) * t->n_species + q] = y_end[s][q];
             }
             T[n] += change;
             *radiated_J += out;
@@ -224,4 +253,115 @@ double react(int64_t n_nodes, double *T, const double *capacity, const int64_t *
         if (rise > largest) largest = rise;
     }
     return largest;
+}
+
+/* ---- conduction on a structured grid: conjugate gradients with incomplete Cholesky without fill ---------------
+ * Volumes are numbered z fastest; g[a][i] is the conductance between i and its upper neighbour along axis a, 0 at
+ * the end. On a seven-point grid the incomplete factor needs only its diagonal, and along one axis it is exact. */
+
+typedef struct {
+    int64_t n, stride[3];
+    const double *g[3];
+} lattice_t;
+
+static lattice_t lattice(int64_t nx, int64_t ny, int64_t nz, const double *gx, const double *gy, const double *gz) {
+    const lattice_t l = {nx * ny * nz, {ny * nz, nz, 1}, {gx, gy, gz}};
+    return l;
+}
+
+void conduct_apply(int64_t nx, int64_t ny, int64_t nz, const double *gx, const double *gy, const double *gz,
+                   const double *diagonal, const double *x, double *out) {
+    const lattice_t l = lattice(nx, ny, nz, gx, gy, gz);
+    for (int64_t i = 0; i < l.n; i++) out[i] = diagonal[i] * x[i];
+    for (int a = 0; a < 3; a++) {
+        const int64_t s = l.stride[a];
+        const double *g = l.g[a];
+        for (int64_t i = 0; i < l.n - s; i++) out[i] -= g[i] * x[i + s];
+        for (int64_t i = s; i < l.n; i++) out[i] -= g[i - s] * x[i - s];
+    }
+}
+
+/* Inverse diagonal of the incomplete factor; returns 0, or 1 when the matrix is not positive. */
+int64_t conduct_factor(int64_t nx, int64_t ny, int64_t nz, const double *gx, const double *gy, const double *gz,
+                       const double *diagonal, double *inverse) {
+    const lattice_t l = lattice(nx, ny, nz, gx, gy, gz);
+    for (int64_t i = 0; i < l.n; i++) {
+        double d = diagonal[i];
+        for (int a = 0; a < 3; a++) {
+            const int64_t j = i - l.stride[a];
+            if (j >= 0) d -= l.g[a][j] * l.g[a][j] * inverse[j];
+        }
+        if (!(d > 0.0)) return 1;
+        inverse[i] = 1.0 / d;
+    }
+    return 0;
+}
+
+static void precondition(const lattice_t *l, const double *inverse, const double *r, double *z) {
+    const int64_t sx = l->stride[0], sy = l->stride[1], n = l->n;
+    const double *gx = l->g[0], *gy = l->g[1], *gz = l->g[2];
+    for (int64_t i = 0; i < n; i++) {
+        double v = r[i];
+        if (i >= sx) v += gx[i - sx] * z[i - sx];
+        if (i >= sy) v += gy[i - sy] * z[i - sy];
+        if (i >= 1) v += gz[i - 1] * z[i - 1];
+        z[i] = v * inverse[i];
+    }
+    for (int64_t i = n - 1; i >= 0; i--) {
+        double v = 0.0;
+        if (i + sx < n) v += gx[i] * z[i + sx];
+        if (i + sy < n) v += gy[i] * z[i + sy];
+        if (i + 1 < n) v += gz[i] * z[i + 1];
+        z[i] += v * inverse[i];
+    }
+}
+
+/* Solve (diagonal + off-diagonals) x = b from the guess in x; work holds 4 n. Returns iterations, -1 when it fails.
+ * `loss` is the sum of the rows of the matrix: at the end a uniform shift makes the residuals add up to zero, so
+ * that the energy balance is exact whatever the tolerance. */
+int64_t conduct_solve(int64_t nx, int64_t ny, int64_t nz, const double *gx, const double *gy, const double *gz,
+                      const double *diagonal, const double *inverse, const double *b, double *x, double *work,
+                      double loss, double rtol, int64_t limit) {
+    const lattice_t l = lattice(nx, ny, nz, gx, gy, gz);
+    const int64_t n = l.n;
+    double *r = work, *z = work + n, *p = work + 2 * n, *q = work + 3 * n;
+    double size = 0.0, rz = 0.0;
+    conduct_apply(nx, ny, nz, gx, gy, gz, diagonal, x, r);
+    for (int64_t i = 0; i < n; i++) {
+        r[i] = b[i] - r[i];
+        size += b[i] * b[i];
+    }
+    precondition(&l, inverse, r, z);
+    for (int64_t i = 0; i < n; i++) {
+        p[i] = z[i];
+        rz += r[i] * z[i];
+    }
+    int64_t count = 0;
+    for (;;) {
+        double left = 0.0, sum = 0.0;
+        for (int64_t i = 0; i < n; i++) {
+            left += r[i] * r[i];
+            sum += r[i];
+        }
+        if (left <= rtol * rtol * size) {
+            const double shift = sum / loss;
+            for (int64_t i = 0; i < n; i++) x[i] += shift;
+            return count;
+        }
+        if (count++ >= limit || !(left < INFINITY)) return -1;
+        conduct_apply(nx, ny, nz, gx, gy, gz, diagonal, p, q);
+        double pq = 0.0;
+        for (int64_t i = 0; i < n; i++) pq += p[i] * q[i];
+        const double alpha = rz / pq;
+        for (int64_t i = 0; i < n; i++) {
+            x[i] += alpha * p[i];
+            r[i] -= alpha * q[i];
+        }
+        precondition(&l, inverse, r, z);
+        double next = 0.0;
+        for (int64_t i = 0; i < n; i++) next += r[i] * z[i];
+        const double beta = next / rz;
+        for (int64_t i = 0; i < n; i++) p[i] = z[i] + beta * p[i];
+        rz = next;
+    }
 }

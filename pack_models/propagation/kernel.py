@@ -106,6 +106,12 @@ def _library() -> ctypes.CDLL:
     pointer, integer, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
     library.react.restype = real
     library.react.argtypes = [integer, *[pointer] * 8, *[pointer] * 2, real, real, *[pointer] * 3]
+    library.conduct_apply.restype = None
+    library.conduct_apply.argtypes = [integer] * 3 + [pointer] * 6
+    library.conduct_factor.restype = integer
+    library.conduct_factor.argtypes = [integer] * 3 + [pointer] * 5
+    library.conduct_solve.restype = integer
+    library.conduct_solve.argtypes = [integer] * 3 + [pointer] * 8 + [real, real, integer]
     library.rates.restype = real
     library.rates.argtypes = [pointer, integer, real, pointer, pointer, pointer]
     return library
@@ -243,3 +249,52 @@ class Rates:
         )
         n, m = self.tables.n_reactions, self.tables.n_species
         return float(heat), self._extent[:n].copy(), self._dy[:m].copy()
+
+
+class Lattice:
+    """Conductances between the volumes of a structured grid and the solver on them.
+
+    Parameters
+    ----------
+    conductance_W_K : three arrays (nx, ny, nz): to the upper neighbour along each axis, 0 at the end
+    """
+
+    def __init__(self, conductance_W_K: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+        self.shape = conductance_W_K[0].shape
+        self._g = [np.ascontiguousarray(g, dtype=np.float64) for g in conductance_W_K]
+        self.row_sum = np.zeros(self.shape)  # of the off-diagonals: the diagonal of pure conduction
+        for axis, g in enumerate(self._g):
+            low, high = [slice(None)] * 3, [slice(None)] * 3
+            low[axis], high[axis] = slice(0, -1), slice(1, None)
+            self.row_sum += g
+            self.row_sum[tuple(high)] += g[tuple(low)]
+        self.row_sum = self.row_sum.ravel()
+        n = self.row_sum.size
+        self._head = (*self.shape, *(g.ctypes.data for g in self._g))
+        self._work = np.zeros(4 * n)
+        self._library = _library()
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        """K x."""
+        x, out = np.ascontiguousarray(x), np.empty_like(x)
+        self._library.conduct_apply(*self._head, self.row_sum.ctypes.data, x.ctypes.data, out.ctypes.data)
+        return out
+
+    def factor(self, extra: np.ndarray) -> tuple[np.ndarray, np.ndarray, float] | None:
+        """Diagonal, incomplete factor and total loss of K + diag(extra); None when that is not positive definite."""
+        diagonal = self.row_sum + extra
+        inverse = np.empty_like(diagonal)
+        if self._library.conduct_factor(*self._head, diagonal.ctypes.data, inverse.ctypes.data):
+            return None
+        return diagonal, inverse, float(extra.sum())
+
+    def solve(
+        self, factor: tuple[np.ndarray, np.ndarray, float], rhs: np.ndarray, guess: np.ndarray, rtol: float
+    ) -> tuple[np.ndarray, int]:
+        """Solution and iterations (-1: not converged)."""
+        x, b = guess.copy(), np.ascontiguousarray(rhs)
+        count = self._library.conduct_solve(
+            *self._head, factor[0].ctypes.data, factor[1].ctypes.data, b.ctypes.data, x.ctypes.data,
+            self._work.ctypes.data, factor[2], rtol, 5000,
+        )  # fmt: skip
+        return x, int(count)

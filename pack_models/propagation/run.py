@@ -143,7 +143,7 @@ def network_march(
     """Grid, node arrays and marching state of a network."""
     grid = case.grid("network", refine, mesh)
     problem = build(grid, case.tables(), case.cell_set, list(case.boundaries), list(case.triggers), vertices=False)
-    return grid, problem, March(problem, NetworkConduction(grid), rules or case.run.step)
+    return grid, problem, March(problem, NetworkConduction(grid, case.run.cg_rtol), rules or case.run.step)
 
 
 class _Hot(Exception):
