@@ -1,0 +1,310 @@
+"""Equivalent-circuit cells of all packs of a shard, stepped in one compiled call.
+
+Two RC branches, one-state hysteresis, open circuit and entropic coefficient over state of charge,
+resistances and time constants over state of charge and temperature, individual capacity and resistance
+of each cell, parallel cells sharing the current of their group, busbars, passive balancing and internal
+shorts. The equations stand in `pack_models.cells.ecm_kernel`.
+
+    from pack_models.catalogue import pack
+    from pack_models.cells.ecm import EcmBank
+
+    bank = EcmBank.from_pack(pack("bus_14s2p"), n_packs=4, soc=0.8)
+    bank.step(np.full(4, 5.0), np.full(bank.layout.n_cells, 298.15), dt_s=1.0)
+    bank.pack_voltage_V, bank.balances()["energy_residual_J"]
+
+An internal short bridges the terminals of its cell (the way through foils and tabs is not modelled), so
+in a parallel group the neighbours feed it too; its heat stays in the cell that has it. The heat of
+busbars and balancing resistors goes to neither cell.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pack_models.catalogue.design import CellDesign, PackDesign
+from pack_models.cells import bank as checks
+from pack_models.cells import ecm_kernel as kernel
+from pack_models.cells.bank import BoolArray, FloatArray, OutOfWindow
+from pack_models.cells.tables import cell_tables
+from pack_models.layout import Layout
+
+IntArray = NDArray[np.int64]
+
+
+class EcmBank:
+    """All cells of all packs of a shard, one cell design.
+
+    Parameters
+    ----------
+    design : the cell
+    layout : wiring of the packs
+    soc : (n_cells,) or one number, 0…1
+    capacity_factor, resistance_factor : (n_cells,) or one number, 1 = the design's cell
+    temperature_K : (n_cells,) or one number, for the voltages before the first step
+    busbar_resistance_ohm : (n_groups,) or one number, in series with each group
+    balancing_resistance_ohm : (n_groups,) or one number, across a group while it is balanced
+
+    Attributes
+    ----------
+    soc, cell_current_A, heat_W : (n_cells,) at the end of, held in, and mean over the last step. The
+        current is the one through the cell, what its short takes included.
+    group_voltage_V, pack_voltage_V : (n_groups,), (n_packs,) at the end of the last step; a group
+        without, a pack with its busbars
+    pack_power_W : (n_packs,) mean power at the terminals over the last step. It is what the ledgers
+        count; current times end voltage differs from it by half the change of voltage in the step.
+    outside_steps : (n_packs, 4) cell-steps that ended below 0, above 1, or ran colder, hotter than the
+        identified temperatures
+    """
+
+    def __init__(
+        self,
+        design: CellDesign,
+        layout: Layout,
+        soc: ArrayLike,
+        capacity_factor: ArrayLike = 1.0,
+        resistance_factor: ArrayLike = 1.0,
+        temperature_K: ArrayLike = 298.15,
+        busbar_resistance_ohm: ArrayLike = 0.0,
+        balancing_resistance_ohm: ArrayLike = 33.0,
+    ) -> None:
+        n = layout.n_cells
+        self.design, self.layout = design, layout
+        self._tables = cell_tables(design)
+        factor = checks.per_item("capacity_factor", capacity_factor, n, "cell", 0.0)
+        self._cells = kernel.Cells(
+            soc=checks.per_item("soc", soc, n, "cell", -1e-12, 1.0 + 1e-12),
+            v1_V=np.zeros(n),
+            v2_V=np.zeros(n),
+            hysteresis=np.zeros(n),
+            current_A=np.zeros(n),
+            heat_W=np.zeros(n),
+            per_charge=1.0 / (3600.0 * design.capacity_Ah * factor),
+            resistance_factor=checks.per_item("resistance_factor", resistance_factor, n, "cell", 0.0),
+            short_S=np.zeros(n),
+        )
+        balancing = checks.per_item(
+            "balancing_resistance_ohm", balancing_resistance_ohm, layout.n_groups, "group", 0.0
+        )
+        self._wires = kernel.Wires(
+            pack_group_start=layout.pack_group_start,
+            group_cell_start=layout.group_cell_start,
+            busbar_ohm=checks.per_item(
+                "busbar_resistance_ohm", busbar_resistance_ohm, layout.n_groups, "group", -1e-300
+            ),
+            balancing_S=1.0 / balancing,
+        )
+        self._packs = kernel.Packs(
+            group_voltage_V=np.zeros(layout.n_groups),
+            pack_voltage_V=np.zeros(layout.n_packs),
+            pack_power_W=np.zeros(layout.n_packs),
+            ledger=np.zeros((layout.n_packs, kernel.LEDGER_COLUMNS)),
+            outside=np.zeros((layout.n_packs, 4), dtype=np.int64),
+        )
+        self._pack_current_A = np.zeros(layout.n_packs)
+        self._soc_from = self._cells.soc.copy()
+        self._given_J, self._given_C = np.zeros(layout.n_packs), np.zeros(layout.n_packs)
+        self._cell_pack = layout.cell_pack
+        self._scratch = np.zeros((kernel.SCRATCH_ROWS, int(layout.n_parallel.max())))
+        self._emf_V, self._resistance_ohm = np.zeros(layout.n_packs), np.zeros(layout.n_packs)
+        self.soc, self.cell_current_A, self.heat_W = (
+            self._cells.soc,
+            self._cells.current_A,
+            self._cells.heat_W,
+        )
+        self.group_voltage_V, self.pack_voltage_V = self._packs.group_voltage_V, self._packs.pack_voltage_V
+        self.pack_power_W, self.outside_steps = self._packs.pack_power_W, self._packs.outside
+        self._open_circuit(checks.per_item("temperature_K", temperature_K, n, "cell", 0.0))
+
+    @classmethod
+    def from_pack(
+        cls,
+        pack: PackDesign,
+        n_packs: int,
+        soc: ArrayLike,
+        capacity_factor: ArrayLike = 1.0,
+        resistance_factor: ArrayLike = 1.0,
+        temperature_K: ArrayLike = 298.15,
+    ) -> EcmBank:
+        """The bank of `n_packs` packs of one catalogue design."""
+        layout = Layout.uniform(n_packs, pack.n_series, pack.n_parallel, pack.groups_per_module)
+        return cls(
+            pack.cell,
+            layout,
+            soc,
+            capacity_factor,
+            resistance_factor,
+            temperature_K,
+            pack.busbar_resistance_ohm,
+            pack.balancing_resistance_ohm,
+        )
+
+    def _open_circuit(self, temperature_K: FloatArray) -> None:
+        """Voltages of the packs before anything has flowed: the mean open circuit of each group."""
+        open_V = self.open_circuit_V(temperature_K)
+        starts = self.layout.group_cell_start
+        self.group_voltage_V[:] = np.add.reduceat(open_V, starts[:-1]) / np.diff(starts)
+        self.pack_voltage_V[:] = np.add.reduceat(self.group_voltage_V, self.layout.pack_group_start[:-1])
+
+    def open_circuit_V(self, temperature_K: FloatArray) -> FloatArray:
+        """(n_cells,) open-circuit voltage at the present state of charge, without hysteresis."""
+        x = self.soc * kernel.POINTS_PER_SOC + kernel.MARGIN_POINTS
+        k = np.clip(np.floor(x).astype(np.int64), 0, self._tables.ocv_V.size - 2)
+        u, d = self._tables.ocv_V, self._tables.entropic_V_per_K
+        entropic = d[k] + (x - k) * (d[k + 1] - d[k])
+        return u[k] + (x - k) * (u[k + 1] - u[k]) + (temperature_K - self._tables.reference_K) * entropic
+
+    def thevenin(
+        self, temperature_K: FloatArray, dt_s: float, around_current_A: FloatArray | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Affine model of each pack at the end of a step of dt_s: V = emf - resistance * I.
+
+        Balancing is left out (it draws some 0.1 A), busbars and shorts are in. The model is the tangent
+        at `around_current_A` (n_packs,), by default the current of the last step: exact up to the
+        curvature of the open circuit between there and the current that flows.
+
+        Returns
+        -------
+        emf_V, resistance_ohm : (n_packs,), overwritten by the next call
+        """
+        checks.check_step_s(dt_s)
+        temperature_K = checks.check_temperature(temperature_K, self.layout)
+        around_A = self._pack_current_A
+        if around_current_A is not None:
+            around_A = checks.check_current(around_current_A, self.layout)
+        kernel.thevenin_kernel(
+            self._tables,
+            self._wires,
+            self._cells,
+            around_A,
+            temperature_K,
+            float(dt_s),
+            self._scratch,
+            self._emf_V,
+            self._resistance_ohm,
+        )
+        return self._emf_V, self._resistance_ohm
+
+    def step(
+        self,
+        pack_current_A: FloatArray,
+        temperature_K: FloatArray,
+        dt_s: float,
+        balancing: BoolArray | None = None,
+    ) -> None:
+        """Advance by dt_s with the pack currents and temperatures held.
+
+        Parameters
+        ----------
+        pack_current_A : (n_packs,) positive on discharge
+        temperature_K : (n_cells,)
+        dt_s : 10 ms to 15 min are sensible; any positive step is stable
+        balancing : (n_groups,) bleed resistor on; None is all off
+        """
+        checks.check_step_s(dt_s)
+        current_A = checks.check_current(pack_current_A, self.layout)
+        temperature_K = checks.check_temperature(temperature_K, self.layout)
+        on = checks.check_balancing(balancing, self.layout)
+        valid_K = self.design.table_temperature_K
+        kernel.step_kernel(
+            self._tables,
+            self._wires,
+            self._cells,
+            self._packs,
+            current_A,
+            self._pack_current_A,
+            temperature_K,
+            on,
+            float(dt_s),
+            float(valid_K[0]),
+            float(valid_K[-1]),
+            self._scratch,
+        )
+        self._pack_current_A[:] = current_A
+
+    def set_internal_short(self, cell: int, resistance_ohm: float) -> None:
+        """Put a resistor across one cell; infinity takes it away."""
+        checks.check_short(cell, self.layout, resistance_ohm)
+        self._cells.short_S[cell] = 1.0 / resistance_ohm
+
+    def scale_cell(self, cell: int, capacity_factor: float = 1.0, resistance_factor: float = 1.0) -> None:
+        """Multiply capacity and resistance of one cell; its state of charge stays as it is."""
+        checks.check_factors(
+            cell, self.layout, capacity_factor=capacity_factor, resistance_factor=resistance_factor
+        )
+        # The ledger so far counts with the old capacity: settle it, then start anew.
+        self._given_J, self._given_C = self._given()
+        self._soc_from[:] = self._cells.soc
+        self._cells.per_charge[cell] /= capacity_factor
+        self._cells.resistance_factor[cell] *= resistance_factor
+
+    @property
+    def capacity_Ah(self) -> FloatArray:
+        """(n_cells,) what each full cell holds."""
+        return 1.0 / (3600.0 * self._cells.per_charge)
+
+    @property
+    def resistance_factor(self) -> FloatArray:
+        """(n_cells,) resistance of each cell over that of the design."""
+        return self._cells.resistance_factor.copy()
+
+    def _given(self) -> tuple[FloatArray, FloatArray]:
+        """Enthalpy (J) and charge (C, over all groups) the cells of each pack have given so far."""
+        energy_J, charge_C = self._given_J.copy(), self._given_C.copy()
+        kernel.stored_kernel(self._tables, self._cell_pack, self._cells, self._soc_from, energy_J, charge_C)
+        return energy_J, charge_C
+
+    def balances(self) -> dict[str, FloatArray]:
+        """Cumulative ledgers per pack, (n_packs,) each, discharge positive.
+
+        energy_chemical_J (decrease of stored enthalpy, from the states of the cells) equals
+        energy_terminal_J + energy_cell_heat_J + energy_short_J + energy_balancing_J + energy_busbar_J
+        (from what flowed); energy_entropic_J is the reversible part of the cell heat. Charges are per
+        series group (mean over the groups), so that charge_terminal_C is the time integral of the
+        current: charge_stored_C = charge_terminal_C + charge_short_C + charge_balancing_C. The
+        residuals are the differences; the throughputs are the scale to judge them by.
+        """
+        given_J, given_C = self._given()
+        ledger, groups = self._packs.ledger, self.layout.n_series
+        out = {
+            "energy_terminal_J": ledger[:, kernel.E_TERMINAL].copy(),
+            "energy_cell_heat_J": ledger[:, kernel.E_HEAT].copy(),
+            "energy_entropic_J": ledger[:, kernel.E_ENTROPIC].copy(),
+            "energy_short_J": ledger[:, kernel.E_SHORT].copy(),
+            "energy_balancing_J": ledger[:, kernel.E_BALANCING].copy(),
+            "energy_busbar_J": ledger[:, kernel.E_BUSBAR].copy(),
+            "energy_chemical_J": given_J,
+            "energy_throughput_J": ledger[:, kernel.E_THROUGHPUT].copy(),
+            "charge_terminal_C": ledger[:, kernel.C_TERMINAL] / groups,
+            "charge_short_C": ledger[:, kernel.C_SHORT] / groups,
+            "charge_balancing_C": ledger[:, kernel.C_BALANCING] / groups,
+            "charge_stored_C": given_C / groups,
+            "charge_throughput_C": ledger[:, kernel.C_THROUGHPUT] / groups,
+        }
+        spent = ("terminal", "cell_heat", "short", "balancing", "busbar")
+        out["energy_residual_J"] = given_J - sum(out[f"energy_{name}_J"] for name in spent)
+        flowed = sum(out[f"charge_{name}_C"] for name in ("terminal", "short", "balancing"))
+        out["charge_residual_C"] = out["charge_stored_C"] - flowed
+        return out
+
+    def window_report(self, temperature_K: FloatArray | None = None) -> list[OutOfWindow]:
+        """Cells that stand outside 0…1, their voltage limits or (if given) the identified temperatures."""
+        return checks.window_report(self.design, self.layout, self.soc, self.group_voltage_V, temperature_K)
+
+    def _state(self) -> dict[str, NDArray]:
+        return {
+            **self._cells._asdict(),
+            **self._packs._asdict(),
+            "pack_current_A": self._pack_current_A,
+            "soc_from": self._soc_from,
+            "given_J": self._given_J,
+            "given_C": self._given_C,
+        }
+
+    def get_state(self) -> dict[str, NDArray]:
+        """Everything a run needs to go on, as copies."""
+        return {name: array.copy() for name, array in self._state().items()}
+
+    def set_state(self, state: dict[str, NDArray]) -> None:
+        """Go on from a saved state, bit for bit."""
+        checks.restore(self._state(), state, "EcmBank")

@@ -1,0 +1,235 @@
+"""Makes catalogue entries of cells: circuits identified from PyBaMM or from measurements.
+
+    python -m pack_models.cells.identify chen2020 --out pack_models/catalogue/cells
+    python -m pack_models.cells.identify m50_measured --data ../shared/data/battery --out …
+
+Each recipe is a row of RECIPES. A recipe states what was fitted, to what, and with which residual; the
+profiles used to test the result are not among those used to make it (pack_models/README.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pack_models.catalogue import unit_of
+from pack_models.cells.fit import CircuitFit, Record, fit_circuit
+from pack_models.cells.pybamm_engine import cell_window, load_pybamm, open_circuit, run_profile
+
+FloatArray = NDArray[np.float64]
+TABLE_SOC = np.array([0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0])
+# Dense near empty and full, where the open circuit bends.
+OCV_SOC = np.unique(
+    np.round(
+        np.concatenate(
+            [np.arange(0, 0.1, 0.0025), np.arange(0.1, 0.96, 0.01), np.arange(0.96, 1.0001, 0.0025)]
+        ),
+        4,
+    )
+)
+CELSIUS_K = 273.15
+TABLES = ("resistance0_ohm", "resistance1_ohm", "time_constant1_s", "resistance2_ohm", "time_constant2_s")
+
+
+# ---- profiles ------------------------------------------------------------------------------------
+
+
+def pulse_profile(
+    one_c_A: float, capacity_Ah: float, soc_step: float = 0.05
+) -> tuple[FloatArray, FloatArray]:
+    """Pulses of ±1C and 2C, a C/2 discharge of `soc_step`, 15 min of rest; repeated from full to empty.
+
+    Returns time (s, 1 s apart) and current (A), the current held over the second before its sample.
+    """
+    c = one_c_A
+    block = (
+        [c] * 20 + [0.0] * 60 + [-c] * 20 + [0.0] * 60 + [2 * c] * 10 + [0.0] * 60 + [-c] * 20 + [0.0] * 30
+    )
+    block += [c / 2] * round(soc_step * capacity_Ah * 3600 / (c / 2)) + [0.0] * 900
+    current_A = np.array([0.0] + block * (round(1 / soc_step) + 1))
+    return np.arange(current_A.size, dtype=float), current_A
+
+
+# ---- recipes -------------------------------------------------------------------------------------
+
+
+def entropic_curve(parameter_set: str, soc: FloatArray, voltage_max_V: float) -> FloatArray:
+    """dU/dT (V/K) over soc 0…1 from the half cells of a PyBaMM parameter set, full at voltage_max_V."""
+    pybamm = load_pybamm()
+    values = pybamm.ParameterValues(parameter_set)
+    values["Upper voltage cut-off [V]"] = voltage_max_V
+    values["Open-circuit voltage at 100% SOC [V]"] = voltage_max_V
+    x0, x1, y1, y0 = pybamm.lithium_ion.get_min_max_stoichiometries(values)
+    half = pybamm.LithiumIonParameters()
+    x, y = pybamm.Vector(x0 + soc * (x1 - x0)), pybamm.Vector(y0 + soc * (y1 - y0))
+    difference = half.p.prim.dUdT(y) - half.n.prim.dUdT(x)
+    return np.asarray(values.process_symbol(difference).evaluate()).ravel().astype(float)
+
+
+def fit_pybamm(parameter_set: str, temperature_K: float, one_c_A: float, cut_V: float) -> CircuitFit:
+    """Circuit of a PyBaMM cell at one temperature, from the DFN under the pulse profile."""
+    capacity_Ah = cell_window(parameter_set).capacity_Ah
+    time_s, current_A = pulse_profile(one_c_A, capacity_Ah)
+    run = run_profile(parameter_set, "dfn", temperature_K, 1.0, time_s, current_A)
+    open_V = open_circuit(parameter_set, np.clip(run.soc, 0.0, 1.0), temperature_K)
+    used = (run.soc > 0.01) & (run.soc < 0.999) & (run.voltage_V > cut_V)
+    record = Record(
+        np.diff(run.time_s),
+        run.current_A[1:],
+        run.soc[1:],
+        (open_V - run.voltage_V)[1:],
+        used[1:].astype(float),
+    )
+    return fit_circuit([record], TABLE_SOC, bounds_s=((2.0, 120.0), (30.0, 3000.0)), thinning=3)
+
+
+def _tables(fits: list[CircuitFit]) -> dict[str, FloatArray]:
+    flat = np.ones(TABLE_SOC.size)
+    return {
+        "resistance0_ohm": np.stack([fit.resistance0_ohm for fit in fits]),
+        "resistance1_ohm": np.stack([fit.resistance1_ohm for fit in fits]),
+        "time_constant1_s": np.stack([fit.time_constant1_s * flat for fit in fits]),
+        "resistance2_ohm": np.stack([fit.resistance2_ohm for fit in fits]),
+        "time_constant2_s": np.stack([fit.time_constant2_s * flat for fit in fits]),
+    }
+
+
+M50_SHEET = "LG Chem INR21700-M50 product figures as quoted by Chen et al. 2020 (5 Ah, 2.5-4.2 V, 1.5 C discharge, 0.7 C charge)"
+M50_NUMBERS: dict[str, tuple[float, str, str]] = {
+    "voltage_min_V": (2.5, "chen2020", ""),
+    "voltage_max_V": (4.2, "chen2020", ""),
+    "temperature_min_K": (CELSIUS_K - 20, "sheet", "discharge; charge from 0 degC"),
+    "temperature_max_K": (CELSIUS_K + 60, "sheet", "discharge; charge to 45 degC"),
+    "charge_current_max_A": (3.5, "sheet", "0.7 C, continuous, 0 to 45 degC"),
+    "discharge_current_max_A": (7.5, "sheet", "1.5 C, continuous"),
+    "mass_kg": (0.0685, "chen2020", ""),
+    "heat_capacity_J_per_K": (65.0, "heat", "0 to 60 degC"),
+    "reference_temperature_K": (298.15, "chen2020", ""),
+    "hysteresis_rate": (0.0, "chen2020", "no hysteresis in this cell"),
+}
+M50_SOURCES = {
+    "chen2020": "Chen et al., J. Electrochem. Soc. 167 (2020) 080534; parameter set Chen2020 of PyBaMM 26.10.1.1 (BSD-3-Clause)",
+    "oregan2022": "O'Regan et al., Electrochim. Acta 425 (2022) 140700; half-cell entropic coefficients of parameter set "
+    "ORegan2022 of PyBaMM 26.10.1.1 (BSD-3-Clause), combined over the window 2.5 to 4.2 V",
+    "sheet": M50_SHEET,
+    "heat": "mass times 950 J/(kg K), a usual value for 21700 NMC cells (assumption; range in print 880 to 1050)",
+}
+
+
+def chen2020(data: Path | None) -> dict[str, Any]:
+    """LG M50 as PyBaMM's Chen2020 sees it: circuit of the DFN at seven temperatures."""
+    del data
+    temperature_K = CELSIUS_K + np.array([-10.0, 0.0, 10.0, 25.0, 35.0, 45.0, 60.0])
+    fits = [fit_pybamm("Chen2020", float(T), 5.0, cut_V=2.6) for T in temperature_K]
+    window = cell_window("Chen2020")
+    fitted = "least squares on the DFN with this parameter set under pulses of 1C and 2C (pack_models.cells.identify chen2020)"
+    return {
+        "name": "lgm50_chen2020",
+        "about": "LG M50 5 Ah, NMC811 | graphite-SiOx, as the Doyle-Fuller-Newman model with Chen2020 sees it",
+        "chemistry": "NMC811 | graphite-SiOx",
+        "form": "21700 cylindrical",
+        "pybamm": "Chen2020",
+        "numbers": {
+            "capacity_Ah": (window.capacity_Ah, "chen2020", "2.5 to 4.2 V, open circuit"),
+            **M50_NUMBERS,
+        },
+        "curves": {
+            "ocv_soc": (OCV_SOC, "chen2020", ""),
+            "ocv_V": (
+                open_circuit("Chen2020", OCV_SOC, 298.15),
+                "chen2020",
+                "half-cell potentials, no hysteresis",
+            ),
+            "entropic_V_per_K": (entropic_curve("ORegan2022", OCV_SOC, 4.2), "oregan2022", "0 to 60 degC"),
+            "hysteresis_V": (np.zeros(OCV_SOC.size), "chen2020", "none"),
+            "table_soc": (TABLE_SOC, "fit", ""),
+            "table_temperature_K": (temperature_K, "fit", ""),
+            **{key: (value, "fit", "-10 to 60 degC, up to 2C") for key, value in _tables(fits).items()},
+        },
+        "fit": _residuals(temperature_K, fits),
+        "sources": {**M50_SOURCES, "fit": fitted},
+    }
+
+
+def _residuals(temperature_K: FloatArray, fits: list[CircuitFit]) -> dict[str, float]:
+    return {
+        f"rmse_{T - CELSIUS_K:.0f}degC_mV": round(1e3 * fit.rmse_V, 2)
+        for T, fit in zip(temperature_K, fits, strict=True)
+    }
+
+
+RECIPES: dict[str, Callable[[Path | None], dict[str, Any]]] = {"chen2020": chen2020}
+
+
+# ---- writing -------------------------------------------------------------------------------------
+
+
+def _short(value: float) -> str:
+    return f"{value:.6g}"
+
+
+def _flow(values: FloatArray, indent: str) -> str:
+    """A list, or list of lists, in YAML flow style, lines below 110 characters."""
+    if values.ndim == 2:
+        rows = ",\n".join(f"{indent}  {_flow(row, indent + '   ')}" for row in values)
+        return f"[\n{rows}]"
+    lines, line = [], ""
+    for value in values:
+        word = _short(float(value)) + ", "
+        if len(indent) + len(line) + len(word) > 104:
+            lines.append(line.rstrip())
+            line = ""
+        line += word
+    lines.append(line.rstrip(", "))
+    return "[" + f"\n{indent}".join(lines) + "]"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def as_yaml(sheet: dict[str, Any], command: str) -> str:
+    """A catalogue file; numbers to six digits."""
+    out = [f"# Made by: {command}"]
+    out += [f"{key}: {_quoted(sheet[key])}" for key in ("name", "about", "chemistry", "form")]
+    if sheet["pybamm"] is not None:
+        out.append(f"pybamm: {sheet['pybamm']}")
+    out.append("sources:")
+    out += [f"  {key}: {_quoted(text)}" for key, text in sheet["sources"].items()]
+    out.append("fit:  # residual of the identification, not of the test")
+    out += [f"  {key}: {value:g}" for key, value in sheet["fit"].items()]
+    for section, content in (("numbers", "value"), ("curves", "values")):
+        out.append(f"{section}:")
+        for key, (value, source, valid) in sheet[section].items():
+            text = _short(value) if content == "value" else _flow(np.asarray(value), "      ")
+            note = f", valid: {_quoted(valid)}" if valid else ""
+            head = f"  {key}: {{unit: {_quoted(unit_of(key))}, source: {source}{note}, "
+            out.append(
+                f"{head}{content}: {text}}}" if content == "value" else f"{head}\n    {content}: {text}}}"
+            )
+    return "\n".join(out) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line: one recipe, written as a catalogue file."""
+    parser = argparse.ArgumentParser(prog="python -m pack_models.cells.identify", description=__doc__)
+    parser.add_argument("recipe", choices=sorted(RECIPES))
+    parser.add_argument("--data", type=Path, help="folder with the measured cells, for recipes that need it")
+    parser.add_argument("--out", type=Path, default=Path("."), help="folder for the YAML file")
+    options = parser.parse_args(arguments)
+    sheet = RECIPES[options.recipe](options.data)
+    command = f"python -m pack_models.cells.identify {options.recipe}" + (
+        " --data DIR" if options.data else ""
+    )
+    path = options.out / f"{sheet['name']}.yaml"
+    path.write_text(as_yaml(sheet, command), encoding="utf-8")
+    print(path, *(f"{key} {value:g}" for key, value in sheet["fit"].items()), sep="\n  ")
+
+
+if __name__ == "__main__":
+    main()
