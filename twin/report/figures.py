@@ -246,8 +246,9 @@ def _site_power(story: Story) -> Figure:
         )
         t_s = meter["t_us"] * 1e-6
         lines = [
-            _line("requested", t_s, meter["power_requested_W"] / KW, BLACK, dash="dot", steps=True),
-            _line("served", t_s, meter["power_served_W"] / KW, BLUE, steps=True),
+            # Broad beneath narrow: what was asked and not given stays visible.
+            _line("requested", t_s, meter["power_requested_W"] / KW, GREY, steps=True, width=3.2),
+            _line("served", t_s, meter["power_served_W"] / KW, BLUE, steps=True, width=1.3),
         ]
         panels.append(
             TimePanel(
@@ -522,6 +523,8 @@ def _energy(story: Story) -> Figure:
         charged += float((np.clip(-meter["power_served_W"], 0.0, None) * dt_s).sum())
         discharged += float((np.clip(meter["power_served_W"], 0.0, None) * dt_s).sum())
     ledger = total_ledger(story.run.manifest.balances)
+    charged = ledger.get("energy_charged_J", charged)  # the ledger knows the last, unfinished period too
+    discharged = ledger.get("energy_discharged_J", discharged)
     taken = ledger.get("energy_chemical_J", 0.0)  # decrease of what the cells hold
     came, went = "came in", "went out"
     pieces = [Piece(label="charged (AC)", bar=came, value=charged / KWH, colour=BLUE)]

@@ -12,6 +12,7 @@ from twin.report.figures import LOSSES, total_ledger, where
 from twin.report.wording import ABSENT, clock, number, quantity
 from twin.telemetry.manifest import Expectation, Manifest
 from twin.telemetry.reader import RunFolder
+from twin.units import factor
 
 MAX_ROWS = 150
 RELATIONS = {"at_least": "at least", "at_most": "at most", "equals": "equals"}
@@ -144,8 +145,8 @@ def scores(rows: list[dict[str, Any]]) -> Table | None:
         ),
         tuple(body),
         note="Undetectable: internal shorts whose drain moved their group by less than 1 mV until the end of "
-        "the run. Failures without any precursor in voltage, current and temperature exist and are not in any of "
-        "these figures. One run is a small sample: mind the intervals.",
+        "the run. Failures without any precursor in voltage, current and temperature exist and are in none "
+        "of these figures. One run is a small sample: mind the intervals.",
     )
 
 
@@ -198,16 +199,15 @@ def balances(manifest: Manifest) -> Table | None:
         return None
     rows = []
     for name, value in ledger.items():
+        words = name[:-2] if name.endswith(("_J", "_C")) else name
+        book, _, term = words.partition("_")
+        label = f"{book}: {LOSSES[name][0] if name in LOSSES else term.replace('_', ' ')}"
         if name.endswith("_J"):
-            label = LOSSES.get(name, (name.removeprefix("energy_").removesuffix("_J").replace("_", " "), ""))[
-                0
-            ]
-            rows.append((f"energy: {label}", quantity(value, "energy") if value else "0 Wh"))
+            rows.append((label, quantity(value, "energy") if value else "0 Wh"))
         elif name.endswith("_C"):
-            label = name.removeprefix("charge_").removesuffix("_C").replace("_", " ")
-            rows.append((f"charge: {label}", f"{number(value / 3600.0)} Ah"))
+            rows.append((label, f"{number(value / factor('Ah', 'charge'))} Ah"))
         else:
-            rows.append((name.replace("_", " "), number(value)))
+            rows.append((label, number(value)))
     return Table("Ledgers", ("term", "value"), tuple(rows), style="", numeric=frozenset({1}))
 
 

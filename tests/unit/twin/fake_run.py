@@ -157,7 +157,7 @@ def record(
         "bms_state": {0: "off", 1: "standby", 2: "precharge", 3: "run", 4: "error"},
         "contactors": {0: "main"},
     }
-    charged = discharged = heat_J = short_J = bleed_J = loss_J = aux_J = 0.0
+    charged_ac = discharged_ac = charged = discharged = heat_J = short_J = bleed_J = loss_J = aux_J = 0.0
     writer = RunWriter(out, packs=infos, code_names=names, overwrite=overwrite)
     with writer:
         writer.event(t_us=0, source="operator", kind="start", severity="info", text="site starts")
@@ -249,6 +249,8 @@ def record(
             )
             charged += max(-dc, 0) * period_s
             discharged += max(dc, 0) * period_s
+            charged_ac += max(-ac, 0) * period_s
+            discharged_ac += max(ac, 0) * period_s
             heat_J += float((current[:, None] ** 2 * plant.resistance * 1.9).sum()) * period_s
             short_J += float((plant.short_A * plant.group_V).sum()) * period_s
             bleed_J += float((plant.bleed * plant.group_V**2 / 40).sum()) * period_s
@@ -288,8 +290,8 @@ def record(
             steps={"plant": t.size, "zoom": 0},
             balances={
                 "all": {
-                    "energy_charged_J": charged,
-                    "energy_discharged_J": discharged,
+                    "energy_charged_J": charged_ac,
+                    "energy_discharged_J": discharged_ac,
                     "energy_chemical_J": discharged - charged + heat_J + short_J + bleed_J,
                     "energy_cell_heat_J": heat_J,
                     "energy_short_J": short_J,

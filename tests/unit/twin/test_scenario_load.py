@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import subprocess
 import sys
 from datetime import datetime
@@ -17,7 +18,6 @@ from known import KNOWN, FcrDroop, InternalShort, SelfConsumption, SensorStuck, 
 from twin.scenario.errors import ScenarioError
 from twin.scenario.load import load, loads
 from twin.scenario.schema import Scenario
-from twin.scenario.targets import locate, rack_name
 
 FULL = """
 about: New charge limits reach a bus depot in a hot week.
@@ -227,14 +227,11 @@ def test_problems_come_in_the_order_of_the_file_then_the_command_line() -> None:
     assert [line.split()[0] for line in lines] == ["full.yaml:5:11", "full.yaml:28:48", "--set:1:6"]
 
 
-def test_targets_resolve_to_indices() -> None:
-    s = scenario()
-    place = locate(s, "depot/new-2/pack-3/cell-9")
-    assert (place.site, place.group, place.rack_of_group, place.rack) == (0, 1, 1, 3)
-    assert (place.pack, place.item, place.level) == (2, 8, "cell")
-    assert locate(s, "home").level == "site"
-    assert locate(s, "depot/old-2").rack == 1
-    assert rack_name(s.sites[0].racks[1], 1) == "new-2"
+def test_names_with_dashes_are_told_apart() -> None:
+    text = FULL.replace("name: old", "name: new-1").replace("depot/new-2/", "depot/new-1-2/pack-1/")
+    assert problems(text.replace("pack-1/pack-3/cell-9", "pack-1/cell-21")) == [
+        "full.yaml:24:32 faults[0].target: no 'cell-21' in depot/new-1-2/pack-1 (container_20s)"
+    ]
 
 
 def test_unreadable_files(tmp_path: Path) -> None:
@@ -261,3 +258,10 @@ def test_the_loader_starts_without_pandas() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_errors_travel_between_processes() -> None:
+    with pytest.raises(ScenarioError) as caught:
+        scenario(FULL.replace("7 d", "7 W"))
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.problems) == (str(caught.value), caught.value.problems)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twin.units import DIMENSIONS, UnitError, convert, format_quantity, format_time, parse
+from twin.units import DIMENSIONS, UnitError, factor, format_quantity, offset, parse
 
 
 @pytest.mark.parametrize(
@@ -154,14 +154,9 @@ def test_examples_are_valid_and_names_unique() -> None:
         assert set(dimension.shown) <= set(dimension.units)
 
 
-def test_convert_arrays_of_numbers_uses_the_same_table() -> None:
-    assert convert(25.0, "degC", "temperature") == 298.15
-    assert convert(3.0, "kW", "power") == 3000.0
+def test_factors_for_arrays_come_from_the_same_table() -> None:
+    assert 25.0 * factor("degC", "temperature") + offset("degC", "temperature") == 298.15
+    assert (factor("kW", "power"), offset("kW", "power")) == (1000.0, 0.0)
+    assert factor("°F", "temperature") == pytest.approx(5 / 9)
     with pytest.raises(UnitError):
-        convert(3.0, "kWh", "power")
-
-
-def test_format_time_for_events() -> None:
-    assert format_time(274_327.0) == "3 d 04:12:07"
-    assert format_time(5.25) == "0 d 00:00:05.25"
-    assert format_time(-60.0) == "-0 d 00:01:00"
+        factor("kWh", "power")
