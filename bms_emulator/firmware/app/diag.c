@@ -10,6 +10,9 @@
 const uint64_t bms_diag_fatal = 0 BMS_DIAG_LIST(FATAL_BIT);
 const uint64_t bms_diag_service = 0 BMS_DIAG_LIST(SERVICE_BIT);
 
+#define MSL_BIT(name, ...) | BIT64(LIMIT_##name * LEVEL_COUNT + LEVEL_MSL)
+static const uint64_t limit_msl = 0 BMS_LIMIT_LIST(MSL_BIT);
+
 /* Contactor bits are shifted onto their diagnoses. */
 _Static_assert(DIAG_MAIN_PLUS_STUCK_OPEN + CONTACTOR_BIT_PRECHARGE == DIAG_PRECHARGE_STUCK_OPEN, "order");
 _Static_assert(DIAG_MAIN_PLUS_WELDED + CONTACTOR_BIT_PRECHARGE == DIAG_PRECHARGE_WELDED, "order");
@@ -17,8 +20,10 @@ _Static_assert(DIAG_MAIN_PLUS_WELDED + CONTACTOR_BIT_PRECHARGE == DIAG_PRECHARGE
 uint64_t bms_diag_conditions(const bms_ctx_t *ctx, uint32_t period_ms) {
     const bms_measured_t *m = &ctx->measured;
     uint64_t nok = m->nok | ctx->sticky_nok;
-    for (uint32_t limit = 0; limit < LIMIT_COUNT; ++limit) {
-        nok |= ((ctx->limit_active >> (limit * LEVEL_COUNT + LEVEL_MSL)) & 1u) << limit;
+    uint64_t exceeded = ctx->limit_active & limit_msl;
+    while (exceeded != 0) {
+        nok |= BIT64((uint32_t)__builtin_ctzll(exceeded) / LEVEL_COUNT); /* limit i is diagnosis i */
+        exceeded &= exceeded - 1;
     }
     nok |= ctx->sample_age_ms > period_ms ? BIT64(DIAG_SAMPLE_STALE) : 0;
     nok |= ctx->params_bad ? BIT64(DIAG_PARAMETERS_INVALID) : 0;

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bms_emulator.decode import fields16, fields32
-from bms_emulator.isa import INSTRUCTIONS
+from .decode import fields16, fields32
+from .isa import INSTRUCTIONS
 
 RAM, RAM_END = 0x0010_0000, 0x0020_0000
 CONSOLE, HALT, TIMER = 0x0002_0000, 0x0002_0008, 0x0003_0000

@@ -1,0 +1,236 @@
+"""Speed of the emulator: both engines, tracing, slicing, snapshots, start-up; beside `unicorn` in the same run.
+
+The kernels are the reference programs k_ekf_q16 (Kalman filter step of a battery cell) and k_crc32. Each is called
+over and over by a small loop while a 1 kHz timer interrupt (at 50 MHz) is served, so that the figures are those of
+long runs with exact cycles and interrupts on. Times are CPU time (median of several) because machines are shared.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from .asm import Assembler
+from .elf import Image, read_image
+from .machine import Machine, Stop
+
+IMAGES = Path(__file__).parent / "images"
+KERNELS = ("k_ekf_q16", "k_crc32")
+_CALLS = {"k_ekf_q16": 60, "k_crc32": 300}
+_STUB, _HANDLER, _SAVE = 0x001F_8000, 0x001F_8100, 0x001F_8200
+_VECTOR_7 = 0x0010_0000 + 4 * 7
+_TIMER, _HALT = 0x0003_0000, 0x0002_0008
+_PERIOD_HIGH = 0xC000  # 49 152 cycles: about 1 kHz at 50 MHz
+
+
+def machine_name() -> str:
+    """Processor and interpreter, for the head of the table."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+        model = lines[0] if lines else model
+    return f"{model}, {os.cpu_count()} CPUs, {platform.system()}, Python {platform.python_version()}"
+
+
+def _stub() -> tuple[bytes, bytes, bytes]:
+    """(loop that calls the kernel in s10 s11 times and halts, timer handler, jump for its vector)."""
+    loop = Assembler(_STUB)
+    loop.label("again")
+    loop.op("jalr", 1, 26)
+    loop.op("addi", 27, 27, imm=-1)
+    loop.branch("bne", 27, 0, "again")
+    loop.label("end")
+    loop.li(5, _HALT)
+    loop.op("addi", 6, 0, imm=1)
+    loop.op("sw", rs1=5, rs2=6)
+    handler = Assembler(_HANDLER)
+    handler.csr("csrrw", 5, "mscratch", 5)
+    for i, register in enumerate((6, 7, 28)):
+        handler.op("sw", rs1=5, rs2=register, imm=4 * i)
+    handler.li(6, _TIMER)
+    handler.op("lw", 7, 6, imm=8)
+    handler.op("lui", 28, imm=_PERIOD_HIGH)
+    handler.op("add", 7, 7, 28)
+    handler.op("sw", rs1=6, rs2=7, imm=8)
+    for i, register in enumerate((6, 7, 28)):
+        handler.op("lw", register, 5, imm=4 * i)
+    handler.csr("csrrw", 5, "mscratch", 5)
+    handler.op("mret")
+    vector = Assembler(_VECTOR_7)
+    vector.labels["handler"] = _HANDLER
+    vector.jump(0, "handler")
+    return loop.bytes(), handler.bytes(), vector.bytes()
+
+
+def endless_kernel(image: Image, engine: str, calls: int, interrupts: bool = True) -> Machine:
+    """A machine about to call the image's kernel `calls` times, set-up code already run."""
+    machine = Machine("reference", engine)
+    machine.load(image)
+    kernel = image.symbol("kernel")
+    assert kernel is not None
+    machine.set_breakpoint(kernel.address)
+    assert machine.run(max_cycles=1_000_000).reason is Stop.BREAKPOINT
+    machine.clear_breakpoint(kernel.address)
+    loop, handler, vector = _stub()
+    machine.write_memory(_STUB, loop)
+    machine.write_memory(_HANDLER, handler)
+    machine.write_memory(_VECTOR_7, vector)
+    machine.set_register(26, kernel.address)
+    machine.set_register(27, calls)
+    machine.pc = _STUB
+    if interrupts:
+        machine.set_csr("mscratch", _SAVE)
+        machine.set_csr("mie", 1 << 7)
+        machine.set_csr("mstatus", 1 << 3)
+    return machine
+
+
+def _median_rate(run: Callable[[], int], repeats: int) -> float:
+    """Median over `repeats` of (instructions / CPU second)."""
+    rates = []
+    for _ in range(repeats):
+        start = time.process_time()
+        instructions = run()
+        rates.append(instructions / (time.process_time() - start))
+    return statistics.median(rates)
+
+
+def engine_rate(name: str, engine: str, repeats: int) -> float:
+    """Instructions per CPU second of one engine on one kernel, translation excluded."""
+    machine = endless_kernel(read_image(IMAGES / f"{name}.elf"), engine, _CALLS[name])
+    start = machine.snapshot()
+    before = machine.retired
+    assert machine.run(max_cycles=1_000_000_000).reason is Stop.HALT  # warms up: decodes, translates
+
+    def once() -> int:
+        outcome = machine.run(max_cycles=1_000_000_000)
+        assert outcome.reason is Stop.HALT
+        return machine.retired - before
+
+    def again() -> int:
+        machine.restore(start)
+        return once()
+
+    again()
+    return _median_rate(again, repeats)
+
+
+def trace_rate(repeats: int) -> float:
+    """Instructions per CPU second with the instruction trace written as CSV to the null device."""
+    machine = endless_kernel(read_image(IMAGES / "k_ekf_q16.elf"), "interp", 5)
+    start, before = machine.snapshot(), machine.retired
+
+    def once() -> int:
+        machine.restore(start)
+        machine.run(max_cycles=1_000_000_000)
+        return machine.retired - before
+
+    with open(os.devnull, "wb") as sink:
+        machine.trace_to(sink)
+        once()
+        return _median_rate(once, repeats)
+
+
+def sliced_rate(repeats: int, slice_cycles: int = 1500) -> float:
+    """Instructions per CPU second when the machine is run in slices of about a thousand instructions."""
+    machine = endless_kernel(read_image(IMAGES / "k_ekf_q16.elf"), "interp", 5)
+    start, before = machine.snapshot(), machine.retired
+
+    def once() -> int:
+        machine.restore(start)
+        while machine.run(max_cycles=slice_cycles).reason is Stop.CYCLES:
+            continue
+        return machine.retired - before
+
+    once()
+    return _median_rate(once, repeats)
+
+
+def unicorn_rate(name: str, repeats: int) -> float | None:
+    """Instructions per CPU second of unicorn (functional, no cycles) on the same calls; None if not installed."""
+    try:
+        import unicorn
+        from unicorn import riscv_const as rv
+    except ImportError:
+        return None
+    machine = endless_kernel(read_image(IMAGES / f"{name}.elf"), "interp", _CALLS[name], interrupts=False)
+    ram = machine.board.memories[0]
+    content = machine.read_memory(ram.base, ram.size)
+    registers = [machine.register(i) for i in range(32)]
+    before = machine.retired
+    assert machine.run(max_cycles=1_000_000_000).reason is Stop.HALT
+    instructions = machine.retired - before
+    emulator = unicorn.Uc(unicorn.UC_ARCH_RISCV, unicorn.UC_MODE_RISCV32)
+    emulator.mem_map(ram.base, ram.size)
+
+    def once() -> int:
+        emulator.mem_write(ram.base, content)
+        for i in range(1, 32):
+            emulator.reg_write(rv.UC_RISCV_REG_X0 + i, registers[i])
+        emulator.emu_start(_STUB, _STUB + 12)
+        return instructions
+
+    once()
+    return _median_rate(once, repeats)
+
+
+def snapshot_times(repeats: int) -> tuple[float, float]:
+    """Median seconds to take and to restore a snapshot of the reference board (1 MiB)."""
+    machine = endless_kernel(read_image(IMAGES / "k_ekf_q16.elf"), "interp", 1)
+    take, back = [], []
+    for _ in range(repeats * 10):
+        start = time.perf_counter()
+        kept = machine.snapshot()
+        middle = time.perf_counter()
+        machine.run(max_cycles=1000)
+        again = time.perf_counter()
+        machine.restore(kept)
+        take.append(middle - start)
+        back.append(time.perf_counter() - again)
+    return statistics.median(take), statistics.median(back)
+
+
+def start_up(cold: bool) -> float:
+    """CPU seconds of a process that runs k_crc32 once; cold: with empty compile caches."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = dict(os.environ)
+        if cold:
+            environment |= {"NUMBA_CACHE_DIR": folder, "TWIN_CACHE": folder}
+        command = [sys.executable, "-m", "bms_emulator", "run", str(IMAGES / "k_crc32.elf")]
+        before = os.times()
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def bench(repeats: int = 5) -> str:
+    """Measure everything and give the table as text."""
+    lines = [f"machine: {machine_name()}", f"median of {repeats}, CPU time, timer interrupt every 49152 cycles", ""]
+    lines.append(f"{'kernel':12}{'interp MIPS':>13}{'blocks MIPS':>13}{'unicorn MIPS':>14}{'ratio':>8}{'ratio':>8}")
+    for name in KERNELS:
+        interp = engine_rate(name, "interp", repeats) / 1e6
+        blocks = engine_rate(name, "blocks", repeats) / 1e6
+        unicorn = unicorn_rate(name, repeats)
+        row = f"{name:12}{interp:13.0f}{blocks:13.0f}"
+        if unicorn is not None:
+            row += f"{unicorn / 1e6:14.0f}{interp * 1e6 / unicorn:8.2f}{blocks * 1e6 / unicorn:8.2f}"
+        lines.append(row)
+    take, back = snapshot_times(repeats)
+    lines += [
+        "(ratios: interpreter and blocks to unicorn, which keeps no cycles)",
+        "",
+        f"instruction trace on   {trace_rate(repeats) / 1e6:8.1f} MIPS (k_ekf_q16, CSV to the null device)",
+        f"slices of 1500 cycles  {sliced_rate(repeats) / 1e6:8.1f} MIPS (k_ekf_q16, interpreter)",
+        f"snapshot, restore      {take * 1e3:8.2f} ms, {back * 1e3:.2f} ms (1 MiB)",
+        f"start-up, warm cache   {statistics.median(start_up(False) for _ in range(3)):8.2f} s (process, k_crc32)",
+        f"start-up, cold cache   {start_up(True):8.2f} s",
+    ]
+    return "\n".join(lines)
