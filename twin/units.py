@@ -175,11 +175,6 @@ _CLOCK = re.compile(r"(\d{1,4}):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?$")
 _LONGEST = 80
 
 
-def dimension(name: str) -> Dimension:
-    """The row of the table; a wrong name is a mistake in our code, hence KeyError."""
-    return DIMENSIONS[name]
-
-
 def parse(text: str, dimension_name: str) -> float:
     """The SI value of `text`, e.g. parse("40 ohm", "resistance") = 40.0; raises UnitError.
 
@@ -193,11 +188,6 @@ def parse(text: str, dimension_name: str) -> float:
             _expected(dim),
         )
     return float(value)
-
-
-def convert(number: float, unit: str, dimension_name: str) -> float:
-    """SI value of `number` in `unit`; raises UnitError when the dimension has no such unit."""
-    return number * factor(unit, dimension_name) + offset(unit, dimension_name)
 
 
 def factor(unit: str, dimension_name: str) -> float:
@@ -265,16 +255,6 @@ def _clock(seconds: int) -> str:
     days, rest = divmod(abs(seconds), 86400)
     clock = f"{rest // 3600:02d}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
     return f"{sign}{days} d {clock}" if days else f"{sign}{clock}"
-
-
-def format_time(seconds: float) -> str:
-    """A simulated instant as people say it: '3 d 04:12:07', '0 d 00:00:05.25'; for reading only."""
-    micros = round(abs(seconds) * 1_000_000)
-    days, rest = divmod(micros, 86_400_000_000)
-    whole, fraction = divmod(rest, 1_000_000)
-    clock = f"{whole // 3600:02d}:{whole % 3600 // 60:02d}:{whole % 60:02d}"
-    tail = f".{fraction:06d}".rstrip("0") if fraction else ""
-    return f"{'-' if seconds < 0 else ''}{days} d {clock}{tail}"
 
 
 def closest(word: str, options: list[str] | tuple[str, ...]) -> str | None:

@@ -80,6 +80,19 @@ def _finish(value: Any) -> Any:
     return value
 
 
+def look(value: Any, attribute: str) -> Any:
+    """An attribute of a draft or of a default object; None when missing or wrong."""
+    if isinstance(value, Draft):
+        return value.get(attribute)
+    return getattr(value, attribute, None)
+
+
+def members(value: Any, attribute: str) -> list[Any]:
+    """The items of a list that could be read (drafts, or default objects)."""
+    items = look(value, attribute)
+    return [v for v in items if v is not None] if isinstance(items, list | tuple) else []
+
+
 class Builder:
     """Reads nodes by field metadata.
 

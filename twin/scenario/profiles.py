@@ -208,10 +208,10 @@ def check_profiles(scenario: Scenario, base_dir: Path) -> None:
 
 def profile_names() -> dict[str, str]:
     """What `package:` and `synthetic:` take, each with its meaning, for `twin list`."""
-    names = {
-        name: f"{row.about}; {row.source} ({row.distribution} {row.version}, {row.licence})"
-        for name, row in DATASETS.items()
-    }
+    names = {}
+    for name, row in DATASETS.items():
+        package = f"{row.distribution} {row.version}, {row.licence}"
+        names[name] = f"{row.about}; clock: {row.clock}; {row.source} ({package})"
     for name, process in PROCESSES.items():
         names[f"synthetic: {name}"] = (process.__doc__ or "").strip().splitlines()[0]
     return names

@@ -44,7 +44,8 @@ class ProfileSpec:
     # size of the thing instead: peak power in W, annual energy in J.
     scale: float = 1.0
     offset: float = 0.0  # SI, added after unit and scale
-    # 'date': same month, day and hour in the data's year, or the very date where the data have it;
+    # 'date': the very date where the data have it, else the same month, day and hour (not the same day of
+    # the week) of the nearest year they cover;
     # 'exact': the very date; 'start': first row at t = 0. Data counted in seconds know only 'start'.
     align: str = "date"
     repeat: bool = False  # start again at the end of the data
