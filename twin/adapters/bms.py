@@ -120,12 +120,18 @@ def firmware_parameters(sheet: PackSheet) -> dict[str, Any]:
     """The firmware's parameter set for a pack, from its data sheet; all else is the firmware's default."""
     soc = np.linspace(0.0, 1.0, OCV_POINTS)
     ocv_V = np.interp(soc, sheet.ocv_soc, sheet.ocv_V)
+    low, high = round(sheet.voltage_min_V * 1e4), round(sheet.voltage_max_V * 1e4)
     return {
         "n_groups": sheet.n_series,
         "n_temps": len(sheet.sensor_group),
         "capacity_mAh": round(sheet.capacity_Ah * 1e3),
-        "cell_min_100uV": round(sheet.voltage_min_V * 1e4),
-        "cell_max_100uV": round(sheet.voltage_max_V * 1e4),
+        # Limits hang on the window of the cell; the currents fade out at that of the pack, inside it.
+        "cell_min_100uV": round(sheet.ocv_V[0] * 1e4),
+        "cell_max_100uV": round(sheet.ocv_V[-1] * 1e4),
+        "ramp_zero.CHARGE_BY_VOLTAGE": high,
+        "ramp_full.CHARGE_BY_VOLTAGE": high - 800,
+        "ramp_zero.DISCHARGE_BY_VOLTAGE": low,
+        "ramp_full.DISCHARGE_BY_VOLTAGE": low + 3000,
         "current_max_charge_mA": round(sheet.charge_limit_A * 1e3),
         "current_max_discharge_mA": round(sheet.discharge_limit_A * 1e3),
         "balancing_resistance_mohm": round(sheet.balancing_resistance_ohm * 1e3),

@@ -33,6 +33,8 @@ def balances(sites: tuple[SiteControl, ...], shards: tuple[PackShard, ...]) -> d
     """Ledgers by site and for 'all'; J, C, and the relative `energy_residual` and `charge_residual`."""
     cells = {id(shard): shard.cells.balances() for shard in shards}
     thermal = {id(shard): shard.thermal.balances() for shard in shards}
+    for book in thermal.values():
+        book["energy_throughput_J"] = np.sum([np.abs(book[name]) for name in THERMAL_TERMS], axis=0)
     scopes = {site.name: _site(site, cells, thermal) for site in sites}
     names = dict.fromkeys(name for scope in scopes.values() for name in scope)
     overall = {
