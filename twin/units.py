@@ -232,8 +232,12 @@ def format_quantity(value: float, dimension_name: str) -> str:
     base = next(iter(dim.units))
     if value == 0.0 and not dim.offsets:
         return f"0 {base}".strip()
+    names: tuple[str, ...] = (*dim.shown, base)
+    if "%" in names:
+        # 60 % and 0.4 %, but a balance of 1e-9 and a factor of 6.
+        names = ("%",) if 1e-4 <= abs(value) <= 1.0 else ("",)
     candidates = []
-    for name in (*dim.shown, base):
+    for name in names:
         number = _shortest(value, name, dim)
         if number is not None:
             candidates.append((_ugliness(number), number, name))

@@ -50,9 +50,9 @@ def _mapping(owner: Any, known: Known) -> dict[str, Any]:
 def _quantity(value: float, dimension: str) -> str | float | int:
     """Text with a unit; numbers without one stay numbers."""
     text = format_quantity(value, dimension)
-    if dimension in ("count", "cycles"):
-        return int(value) if value == int(value) else value
-    return text
+    if " " in text or ":" in text:
+        return text
+    return int(value) if value == int(value) and abs(value) < 1e15 else value
 
 
 def _value(value: Any, meta: Any, known: Known) -> Any:
