@@ -1,4 +1,4 @@
-"""The one checker of "nothing lost" (I1–I8), fed by observations from any device: model, emulator, statistics.
+"""The one checker of "nothing lost" (I1–I8), fed by observations of any device: model or emulator.
 
     watch = Watch(allowed=[(old_fw, old_par), (new_fw, new_par)], kept=b"…")
     watch.device(mcu counters, running digests, kept bytes)      after every power-on or step
@@ -97,7 +97,7 @@ class Watch:
             self._say("I6", f"{erases} erases of one sector, limit {self.max_erases}")
 
     def trust(self, versions: Mapping[str, int]) -> None:
-        """Metadata versions (``TrustStore.versions``). Versions under rotated keys may restart by a new root."""
+        """Metadata versions (``TrustStore.versions``); under rotated keys a new root may restart them."""
         rooted = {k for k in versions if k.endswith("root.json")}
         new_root = any(versions[k] > self._versions.get(k, 0) for k in rooted)
         for name, version in versions.items():

@@ -7,6 +7,7 @@ its token: only digests and signatures cross the boundary.
 
 from __future__ import annotations
 
+import hmac
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -123,12 +124,22 @@ class Pkcs11Key:
         return encode_dss_signature(int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big"))
 
 
+# A login holds for the whole process (PKCS#11 §5.6), so there is one session per token.
+_SESSIONS: dict[tuple[str, str], tuple[str, Any]] = {}
+
+
 def _session(module: str, token: str, pin: str) -> Any:
     try:
         import pkcs11
     except ImportError:
         raise OtaError(Reason.CRYPTO_ENGINE, "token keys need the python-pkcs11 package") from None
+    known = _SESSIONS.get((module, token))
+    if known is not None:
+        require(hmac.compare_digest(known[0], pin), Reason.CRYPTO_ENGINE, f"token {token!r}: other PIN")
+        return known[1]
     try:
-        return pkcs11.lib(module).get_token(token_label=token).open(user_pin=pin, rw=True)
+        session = pkcs11.lib(module).get_token(token_label=token).open(user_pin=pin, rw=True)
+        _SESSIONS[module, token] = (pin, session)
+        return session
     except pkcs11.PKCS11Error as error:
         raise OtaError(Reason.CRYPTO_ENGINE, f"token {token!r}: {type(error).__name__}") from error
