@@ -5,7 +5,7 @@ from __future__ import annotations
 from .bus import ASK, FAULT, OK, find, is_python, read_word, write_word
 from .decode import TRANSLATED, sign_extend
 from .isa import OP, OP_SPECIAL, OP_UNDECODED
-from .jit import jit
+from .jit import inner
 from .state import G_BASE, G_KIND, G_OFFSET, K_MEMORY, S
 from .timing import C_MEMORY, C_SPLIT
 
@@ -16,7 +16,7 @@ _ADDR = S["X_ADDR"]
 _WATCH, _HALTED, _HALT_CODE = S["WATCH"], S["HALTED"], S["HALT_CODE"]
 
 
-@jit
+@inner
 def load(st, mem, regions, op, address, t):
     """(value, status, mtval, device, cycles) of a load whose first cycle is `t`.
 
@@ -58,7 +58,7 @@ def load(st, mem, regions, op, address, t):
     return value, status, tval, device, cycles
 
 
-@jit
+@inner
 def forget_code(st, code, codemap, regions, address):
     """A store to the word at `address`: drop what was predecoded from it. Returns whether it was translated code."""
     row = find(regions, address)
@@ -80,7 +80,7 @@ def forget_code(st, code, codemap, regions, address):
     return hit
 
 
-@jit
+@inner
 def store(st, mem, out, code, codemap, regions, op, address, value, t):
     """(status, mtval, device, translated code hit, cycles) of a store whose first cycle is `t`; see `load`.
 

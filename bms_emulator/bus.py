@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .devices import console, timer
-from .jit import jit
+from .jit import inner, jit
 from .state import (
     F_READ,
     F_WRITE,
@@ -32,7 +32,7 @@ _M = 0xFFFFFFFF
 OK, FAULT, ASK = 0, 1, 2
 
 
-@jit
+@inner
 def find(regions, address):
     """Row of the region that holds `address`, or -1."""
     for row in range(regions.shape[0]):
@@ -41,7 +41,7 @@ def find(regions, address):
     return -1
 
 
-@jit
+@inner
 def read_word(st, mem, regions, address, lanes, part, t):
     """(value, status) of the word at the aligned `address` in cycle `t`; `part` 0 or 1 of a split access."""
     row = find(regions, address)
@@ -50,7 +50,9 @@ def read_word(st, mem, regions, address, lanes, part, t):
     offset = address - regions[row, G_BASE]
     kind = regions[row, G_KIND]
     if kind == K_MEMORY:
-        return np.int64(mem.view(np.int32)[(regions[row, G_OFFSET] + offset) >> 2]) & _M, OK
+        at = regions[row, G_OFFSET] + offset
+        low = np.int64(mem[at]) | np.int64(mem[at + 1]) << 8
+        return low | np.int64(mem[at + 2]) << 16 | np.int64(mem[at + 3]) << 24, OK
     if kind == K_PYTHON:
         if st[_READY] & (1 << part):
             return st[_RESULT0 + part], FAULT if st[_FAULT] & (1 << part) else OK
@@ -65,7 +67,7 @@ def read_word(st, mem, regions, address, lanes, part, t):
     return value, OK if known else FAULT
 
 
-@jit
+@inner
 def write_word(st, mem, out, regions, address, lanes, value, part, t):
     """Status of storing the lanes of `value` to the word at the aligned `address` in cycle `t`."""
     row = find(regions, address)
@@ -74,9 +76,10 @@ def write_word(st, mem, out, regions, address, lanes, value, part, t):
     offset = address - regions[row, G_BASE]
     kind = regions[row, G_KIND]
     if kind == K_MEMORY:
-        words = mem.view(np.int32)
-        at = (regions[row, G_OFFSET] + offset) >> 2
-        words[at] = np.int32(timer.merge(np.int64(words[at]) & _M, value, lanes))
+        at = regions[row, G_OFFSET] + offset
+        for lane in range(4):
+            if lanes & (1 << lane):
+                mem[at + lane] = np.uint8((value >> (8 * lane)) & 0xFF)
         return OK
     if kind == K_PYTHON:
         if st[_READY] & (1 << part):
@@ -91,7 +94,7 @@ def write_word(st, mem, out, regions, address, lanes, value, part, t):
     return OK if known else FAULT
 
 
-@jit
+@inner
 def is_python(regions, address):
     """Whether a device written in Python answers at `address`."""
     row = find(regions, address)

@@ -28,7 +28,7 @@ from .bus import ASK, FAULT
 from .csr import csr_execute
 from .decode import decode_at, fields32, fields16, locate, pack, sign_extend
 from .isa import OP
-from .jit import jit
+from .jit import inner, jit
 from .state import (
     CANON_END,
     G_BASE,
@@ -138,7 +138,7 @@ def call_native(typingctx, function, state, memory, codemap, code, limit, entry)
     return signature, codegen
 
 
-@jit
+@inner
 def interrupt_at(st):
     """First cycle in which an enabled interrupt line is high and interrupts are on; NEVER if there is none."""
     if not st[_STATUS] & MIE and st[_PRIV] == 3:
@@ -146,7 +146,7 @@ def interrupt_at(st):
     return pending_at(st)
 
 
-@jit
+@inner
 def pending_at(st):
     """First cycle in which an interrupt line enabled in mie is high, whether interrupts are on or not."""
     first = NEVER
@@ -160,7 +160,7 @@ def pending_at(st):
     return first
 
 
-@jit
+@inner
 def limit_of(st, stop, slow):
     """Last cycle of entry for which the loop need not look up: see the module's first paragraph."""
     if slow or st[_ASLEEP]:
@@ -168,7 +168,7 @@ def limit_of(st, stop, slow):
     return min(interrupt_at(st), stop - 1)
 
 
-@jit
+@inner
 def interrupt_cause(st, t):
     """Number of the interrupt taken in cycle `t`: fast lines from the lowest, then external, software, timer."""
     enabled = st[_MIE]
@@ -182,7 +182,7 @@ def interrupt_cause(st, t):
     return 7
 
 
-@jit
+@inner
 def enter_trap(st, interrupt, cause, tval, pc):
     """Save the state of a trap taken at `pc` and give the address of the handler."""
     status = st[_STATUS]
@@ -204,7 +204,7 @@ def enter_trap(st, interrupt, cause, tval, pc):
     return (st[_MTVEC] & 0xFFFFFF00) + (4 * cause if interrupt else 0)
 
 
-@jit
+@inner
 def leave_trap(st):
     """mret: restore what `enter_trap` saved and give the address to return to."""
     status = st[_STATUS]
@@ -218,7 +218,7 @@ def leave_trap(st):
     return st[_MEPC]
 
 
-@jit
+@inner
 def goto(st, code, regions, address):
     """(flat halfword index, region row) of an address to continue at; the last slot of `code` if it is outside."""
     at, row = locate(regions, address)
@@ -230,7 +230,7 @@ def goto(st, code, regions, address):
     return bad, -1
 
 
-@jit
+@inner
 def fill(mem, code, codemap, regions, marks, row, index):
     """Decode the instruction at `index`, remember it, and apply the mark that may be set on it."""
     word = decode_at(mem, regions, row, index)
@@ -243,7 +243,7 @@ def fill(mem, code, codemap, regions, marks, row, index):
     return word
 
 
-@jit
+@inner
 def raw_word(mem, index):
     """The 16 or 32 bits that stand at flat halfword `index`."""
     at = index << 1
@@ -255,7 +255,7 @@ def raw_word(mem, index):
     return low | np.int64(mem[at + 2]) << 16 | np.int64(mem[at + 3]) << 24
 
 
-@jit
+@inner
 def divide(op, a, b):
     """Quotient or remainder of the four M instructions; `a` and `b` sign-extended, `b` not 0."""
     if op == DIVU:
@@ -270,7 +270,7 @@ def divide(op, a, b):
     return a - quotient * b
 
 
-@jit
+@inner
 def branches(op, a, b):
     """Whether a branch on the sign-extended operands is taken."""
     if op == BEQ:
@@ -290,7 +290,7 @@ DONE, RARE, TARGET = range(3)
 NEXT, JUMP, LEAVE = range(3)
 
 
-@jit
+@inner
 def straight(st, mem, code, codemap, counts, word, limit, ram_base, ram_size, x_base, x_size, x_offset, delta):
     """Run instructions until `t > limit` or one that is not for here; `word` is the predecoded first one.
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .jit import jit
+from .jit import inner, jit
 from .state import MIE, MPIE, MPP, MPRV, TW, S
 
 # Rows: (number, name, bits that a write can change, meaning). 'special' rows are handled by name below.
@@ -67,7 +67,7 @@ _RET_OFF, _RET_FROZEN = S["MINSTRET_OFF"], S["MINSTRET_FROZEN"]
 _DIRECT, _HARTID = S["MTVEC_DIRECT"], S["HARTID"]
 
 
-@jit
+@inner
 def mip(st, t):
     """Interrupt lines that are high in cycle `t`, as the mip register shows them."""
     pending = 0
@@ -85,7 +85,7 @@ def mcycle(st, t):
     return t + st[_CYC_OFF]
 
 
-@jit
+@inner
 def minstret(st, retired):
     """64-bit minstret as the next instruction reads it, `retired` instructions after reset."""
     if st[_INHIBIT] & 4:
@@ -202,7 +202,7 @@ def csr_write(st, number, value, t, retired):
             st[_RET_OFF] = new - (retired + 1)
 
 
-@jit
+@inner
 def csr_execute(st, regs, funct, rd, source, number, t, retired):
     """Run a CSR instruction: 0 illegal, 1 done, 2 done with a pipeline flush.
 

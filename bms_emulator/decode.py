@@ -20,7 +20,7 @@ import numpy as np
 
 from . import isa
 from .isa import OP
-from .jit import jit
+from .jit import inner, jit
 from .state import F_EXECUTE, G_BASE, G_FLAGS, G_KIND, G_OFFSET, G_SIZE, K_MEMORY, X_SINK
 
 STRADDLES = 1 << 27
@@ -43,7 +43,7 @@ _JAL, _LUI, _AUIPC = OP["jal"], OP["lui"], OP["auipc"]
 _BEQ, _BGEU = OP["beq"], OP["bgeu"]
 
 
-@jit
+@inner
 def sign_extend(value, bits):
     """Two's complement reading of the low `bits` of `value`."""
     low = value & ((1 << bits) - 1)
@@ -83,7 +83,7 @@ def fields32(word):
     return 0, 0, 0, 0, 0
 
 
-@jit
+@inner
 def _bits(word, high, low, to):
     """Bits high..low of `word`, moved so that the lowest stands at bit `to`."""
     return ((word >> low) & ((1 << (high - low + 1)) - 1)) << to
@@ -203,7 +203,7 @@ def locate(regions, address):
     return -1, -1
 
 
-@jit
+@inner
 def decode_at(mem, regions, row, index):
     """Predecoded word of the instruction at flat halfword `index`, which lies in region `row`."""
     start = regions[row, G_OFFSET]

@@ -31,7 +31,18 @@ def source_digest() -> str:
 
 def jit(function: Callable[..., Any]) -> Any:
     """Compile lazily in nopython mode, cached on disk under the digest of the whole package."""
-    dispatcher = numba.njit(function)
+    return _cached(numba.njit(function), function)
+
+
+def inner(function: Callable[..., Any]) -> Any:
+    """As `jit`, for functions that only compiled code calls: without the entry for Python, which takes long to make.
+
+    Python can still call the uncompiled form, `function.py_func`.
+    """
+    return _cached(numba.njit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True), function)
+
+
+def _cached(dispatcher: Any, function: Callable[..., Any]) -> Any:
     try:
         cache = caching.FunctionCache(function)
         cache._cache_file = caching.IndexDataCacheFile(

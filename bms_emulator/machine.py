@@ -451,7 +451,7 @@ class Machine:
         at, row = locate(self.board.regions, address)
         if row < 0:
             return "(not executable memory)"
-        return disassemble(int(core.raw_word(self.mem, at >> 1)), address)
+        return disassemble(int(core.raw_word.py_func(self.mem, at >> 1)), address)
 
     def where(self, address: int) -> str:
         """Address with the function it lies in, for messages."""

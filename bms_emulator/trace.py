@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from .jit import jit
+from .jit import inner, jit
 from .state import L_INSTRUCTION, L_LOAD, LOG_COLUMNS
 
 INSTRUCTION_HEADER = b"mtime_end,pc,insn\n"
@@ -24,7 +24,7 @@ _LINE = 64  # longest line: 20 digits, three 8-digit words, separators
 _HEX = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
 
 
-@jit
+@inner
 def _put_hex(text, at, value, digits):
     for i in range(digits):
         text[at + digits - 1 - i] = _HEX[value & 15]
@@ -32,7 +32,7 @@ def _put_hex(text, at, value, digits):
     return at + digits
 
 
-@jit
+@inner
 def _put_decimal(text, at, value):
     end = at + 1
     rest = value

@@ -5,7 +5,7 @@ A store that drives byte lane 0 of DATA prints that byte; a store to HALT with b
 
 from __future__ import annotations
 
-from ..jit import jit
+from ..jit import inner
 from ..state import S
 
 NAME = "console"
@@ -17,18 +17,18 @@ SIZE = 0x10
 _OUT_N, _HALTED, _HALT_CODE = S["OUT_N"], S["HALTED"], S["HALT_CODE"]
 
 
-@jit
+@inner
 def reset(st, slot, line):
     """Nothing is kept between accesses."""
 
 
-@jit
+@inner
 def read(st, slot, offset, t):
     """(value, known register)."""
     return 0, offset < SIZE
 
 
-@jit
+@inner
 def write(st, out, slot, offset, lanes, value, t):
     """Store one word; `lanes` has one bit for each byte written. Returns whether the register exists."""
     if offset == 0:

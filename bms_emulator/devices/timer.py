@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit import jit
+from ..jit import inner
 from ..state import NEVER, S
 from ..timing import RESET_CYCLE
 
@@ -29,7 +29,7 @@ _T, _LINES = S["T"], S["LINES"]
 _M = np.int64(0xFFFFFFFF)
 
 
-@jit
+@inner
 def _due(mtime, compare, t):
     """Cycle in which the line rises when mtime is `mtime` in cycle `t` and the flop is 0 then."""
     if np.uint64(mtime) >= np.uint64(compare):
@@ -40,7 +40,7 @@ def _due(mtime, compare, t):
     return t + np.int64(wait) + 1
 
 
-@jit
+@inner
 def reset(st, slot, line):
     """State after reset, with the cycle of the first instruction in st[T]; `line` is the bit of mip it drives."""
     start = st[_T] - RESET_CYCLE
@@ -50,7 +50,7 @@ def reset(st, slot, line):
     st[_LINES + line] = start + 1
 
 
-@jit
+@inner
 def read(st, slot, offset, t):
     """(value of the word, known register)."""
     mtime = t + st[slot + _OFFSET]
@@ -65,7 +65,7 @@ def read(st, slot, offset, t):
     return 0, False
 
 
-@jit
+@inner
 def merge(old, value, lanes):
     """`old` with the bytes of `value` whose lane is set."""
     mask = 0
@@ -75,7 +75,7 @@ def merge(old, value, lanes):
     return (old & ~mask) | (value & mask)
 
 
-@jit
+@inner
 def write(st, out, slot, offset, lanes, value, t):
     """Store one word; `lanes` has one bit for each byte written. Returns whether the register exists."""
     at = _LINES + st[slot + _LINE]
