@@ -1,18 +1,17 @@
-"""`make bench`: how fast the twin is on this machine, beside its peer in the same run.
+"""How fast whole runs of the twin are on this machine: the first part of `make bench`.
 
-CPU time of one process, medians of several rounds; nothing here is a test. The peer of the cell engine is
-PyBaMM's own `Simulation.step`, which a user would otherwise call for each cell and step.
+CPU time of one process, medians of several rounds after the kernels are compiled; nothing here is a test.
+`make bench` goes on with the engines: cells beside PyBaMM's own `Simulation.step`, firmware, emulator.
 """
 
 from __future__ import annotations
 
+import os
 import platform
 import resource
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -33,60 +32,70 @@ sites:
 """
 
 
-def _cpu_s(work: Callable[[], object]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
+FLEETS = (
+    # design, racks, rate of the firmware, simulated seconds
+    ("tower_112s4p", 2, "full", 1200),
+    ("tower_112s4p", 2, "plant", 1200),
+    ("tower_112s4p", 24, "plant", 600),
+    ("ev_96s46p", 10, "plant", 600),
+)
 
 
-def plant(design: str, racks: int, rate: str, duration_s: int) -> tuple[float, int, int]:
-    """Cell-steps per CPU second of a whole run without report; also cells and firmware ticks."""
+def plant(design: str, racks: int, rate: str, duration_s: int) -> tuple[float, int]:
+    """Cell-steps per CPU second with electrics, thermal, sensors, BMS and telemetry; and the cells."""
     from twin.assemble import assemble, known
     from twin.scenario.load import loads
     from twin.telemetry.sink import RunWriter
 
     text = FLEET.format(duration=f"{duration_s} s", rate=rate, racks=racks, design=design)
-    rates, counts = [], {"cell_steps": 0, "cells": 0, "firmware_ticks": 0}
+    rates, n_cells = [], 0
     for _ in range(ROUNDS):
         world = assemble(loads(text, known(), label="bench.yaml"), Path())
         with tempfile.TemporaryDirectory() as folder:
-            with RunWriter(Path(folder) / "run", packs=world.packs, code_names=world.code_names) as writer:
-                seconds = _cpu_s(lambda: (world.run(writer), writer.finish_tables()))  # noqa: B023
+            out = Path(folder) / "run"
+            with RunWriter(out, packs=world.packs, code_names=world.code_names) as writer:
+                start = time.process_time()
+                world.run(writer)
+                writer.finish_tables()
+                seconds = time.process_time() - start
         counts = world.step_counts()
+        n_cells = counts["cells"]
         rates.append(counts["cell_steps"] / seconds)
-    return statistics.median(rates), counts["cells"], counts["firmware_ticks"]
+    return statistics.median(rates), n_cells
 
 
 def demo_day(scenario: Path) -> tuple[float, float]:
-    """Wall seconds of one simulated day of the demo with its analysis and report, and of a bare import."""
+    """Wall seconds for one simulated day of the demo with analysis and report, and the peak memory in MiB."""
     from twin.run import run_scenario
 
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         result = run_scenario(scenario, Path(folder) / "run")
-        wall = time.perf_counter() - start
-        return wall / (result.manifest.duration_s / 86_400.0), wall
+        wall_s = time.perf_counter() - start
+    peak_MiB = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
+    return wall_s / (result.manifest.duration_s / 86_400.0), peak_MiB
 
 
 def main() -> None:
+    """Print the table; the benches of the engines follow in `make bench`."""
     console = Console()
-    from bms_emulator.native import bench_native  # noqa: PLC0415
-
-    console.print(f"machine: {platform.processor() or platform.machine()}, Python {platform.python_version()}")
-    table = Table(title="twin bench: CPU time of one core, medians", title_justify="left")
-    for name, justify in (("what", "left"), ("figure", "right"), ("unit", "left")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for design, racks, rate, seconds in (
-        ("tower_112s4p", 2, "plant", 1200),
-        ("tower_112s4p", 24, "plant", 600),
-        ("tower_112s4p", 2, "full", 1200),
-        ("ev_96s46p", 4, "plant", 600),
-    ):
-        speed, cells, ticks = plant(design, racks, rate, seconds)
-        what = f"plant with electrics, thermal, sensors, BMS ({rate} rate), telemetry: {racks} x {design}, {cells} cells"
-        table.add_row(what, f"{speed:.3g}", "cell-steps/s")
+    console.print(
+        f"machine: {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    )
+    table = Table(title="twin: CPU time of one core, medians of whole runs", title_justify="left")
+    table.add_column("what")
+    table.add_column("figure", justify="right")
+    table.add_column("unit")
+    for design, racks, rate, seconds in FLEETS:
+        speed, cells = plant(design, racks, rate, seconds)
+        table.add_row(
+            f"{racks} x {design} ({cells} cells), BMS at {rate} rate", f"{speed:.3g}", "cell-steps/s"
+        )
+    wall_s, peak_MiB = demo_day(Path("scenarios/first_light.yaml"))
+    table.add_row("demo with analysis and report, wall time", f"{wall_s:.0f}", "s per simulated day")
+    table.add_row("peak memory", f"{peak_MiB:.0f}", "MiB")
     console.print(table)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 app = typer.Typer(
     name="twin",
@@ -133,7 +132,7 @@ def main() -> None:
     try:
         app()
     except KeyboardInterrupt:
-        Console(stderr=True).print("\ninterrupted; nothing of this run was kept", style="yellow")
+        print("\ninterrupted; nothing of this run was kept", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         code = getattr(error, "exit_code", None)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from twin.units import format_quantity
+from twin.report.wording import quantity
 
 if TYPE_CHECKING:
     from twin.run import RunResult
@@ -45,7 +45,7 @@ def show_run(result: RunResult) -> None:
     table.add_column("value", justify="right")
     for name, figure in manifest.summary.items():
         value = figure["value"]
-        table.add_row(name, "–" if value is None else format_quantity(value, figure["dimension"]))
+        table.add_row(name, quantity(value, figure["dimension"]))
     console.print(table)
     if manifest.expectations:
         table = Table(title="expectations", title_justify="left", title_style="bold")
@@ -55,8 +55,8 @@ def show_run(result: RunResult) -> None:
             table.add_row(
                 "[green]met[/]" if claim.met else "[bold red]FAILED[/]",
                 claim.metric,
-                f"{claim.relation.replace('_', ' ')} {format_quantity(claim.wanted, claim.dimension)}",
-                format_quantity(claim.value, claim.dimension),
+                f"{claim.relation.replace('_', ' ')} {quantity(claim.wanted, claim.dimension)}",
+                quantity(claim.value, claim.dimension),
             )
         console.print(table)
     for kind, path in (("run folder", result.folder), ("report", result.report)):

@@ -42,6 +42,7 @@ from twin.report.spec import (
 )
 from twin.telemetry.frame import PackInfo
 from twin.telemetry.reader import RunFolder
+from twin.telemetry.schema import SEVERITIES
 from twin.units import factor, offset
 
 POINTS = 1500  # per curve; a page is hardly wider
@@ -197,8 +198,8 @@ def _time_line(story: Story) -> Figure:
         "timeline",
         "What happened",
         "Injected faults, BMS events and alerts of the detectors. Grey: information, orange: warning, red: "
-        "alarm. Purple lines mark faults and red lines alerts here and in all figures over time; grey "
-        "stripes are windows of finer simulation steps.",
+        "alarm. Here and in all figures over time purple lines mark faults, red dashed lines alerts, black "
+        "dotted lines BMS trips, and grey stripes windows of finer simulation steps.",
         [LanePanel(title="events and alerts", lanes=tuple(lanes))],
     )
 
@@ -210,6 +211,7 @@ def _lane(label: str, rows: list[dict[Any, Any]]) -> Points:
         step = math.ceil(len(quiet) / MAX_POINTS_PER_LANE)
         label = f"{label} (1 of {step} shown)"
         rows = sorted([*loud, *quiet[::step]], key=lambda row: int(row["t_us"]))
+    rows = sorted(rows, key=lambda row: SEVERITIES.index(str(row["severity"])))  # the loudest on top
     return Points(
         lane=label,
         t_s=np.array([row["t_us"] * 1e-6 for row in rows]),
@@ -570,25 +572,26 @@ def _converter(story: Story) -> list[Figure]:
         meter = story.run.series("meter", ["power_served_W", "power_dc_W", "converter_loss_W"], site)
         ac, loss = meter["power_served_W"], meter["converter_loss_W"]
         for label, sign, colour in (("discharge", 1.0, BLUE), ("charge", -1.0, ORANGE)):
-            running = np.isfinite(loss) & (sign * ac > 0.0) & (sign * meter["power_dc_W"] > 0.0)
+            power = sign * ac
+            running = (
+                np.isfinite(loss) & (power > 0.01 * np.abs(ac).max()) & (sign * meter["power_dc_W"] > 0.0)
+            )
             if running.sum() < 10:
                 continue
-            power = sign * ac[running]
-            # energy out per energy in, whichever way it goes
-            efficiency = power / (power + loss[running]) if sign > 0 else (power - loss[running]) / power
-            edges = np.quantile(power, np.linspace(0, 1, 25))
-            bins = np.clip(np.searchsorted(edges, power, side="right") - 1, 0, 23)
-            centre = [
-                (power[bins == b].mean(), efficiency[bins == b].mean())
-                for b in range(24)
-                if (bins == b).any()
-            ]
-            x, y = np.array(centre).T
-            step = max(power.size // 600, 1)
-            dots = np.argsort(power, kind="stable")[::step]
+            power, lost = power[running], loss[running]
+            # energy out and in, whichever way it goes
+            out, into = (power, power + lost) if sign > 0 else (power - lost, power)
+            bins = np.minimum((25 * power / power.max()).astype(int), 24)
+            held = [b for b in range(25) if (bins == b).sum() >= 3]
+            x = np.array([power[bins == b].mean() for b in held])
+            y = np.array([out[bins == b].sum() / into[bins == b].sum() for b in held])
+            dots = np.argsort(power, kind="stable")[:: max(power.size // 600, 1)]
             clouds.append(
                 Cloud(
-                    label=f"{site} {label}, rows", x=power[dots] / KW, y=100 * efficiency[dots], colour=GREY
+                    label=f"{site} {label}, rows",
+                    x=power[dots] / KW,
+                    y=100 * out[dots] / into[dots],
+                    colour=GREY,
                 )
             )
             clouds.append(Cloud(label=f"{site} {label}, mean", x=x / KW, y=100 * y, colour=colour, line=True))

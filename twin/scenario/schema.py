@@ -3,7 +3,6 @@
 Every attribute that is a quantity ends in its unit; fractions are 0…1; power and current are positive
 on discharge (out of the battery), site load is positive when consumed, PV is positive when produced.
 """
-# ruff: noqa: RUF009 — the calls in the defaults are dataclasses.field() under a name
 
 from __future__ import annotations
 

@@ -80,10 +80,9 @@ def test_equal_packs_share_equally_and_idle_covers_the_no_load_loss():
 
 def test_settle_reports_the_step_done_and_the_room_ahead():
     out = [np.zeros(1) for _ in range(4)]
-    settle_racks(
-        RATED, LOSS, np.array([0, 1]), np.array([True]), np.array([False]), np.array([400.0]), np.array([20e3]),
-        np.array([100.0]), np.array([80.0]), *out,
-    )  # fmt: skip
+    was, stays = np.array([True]), np.array([False])
+    volts, watts, most_out, most_in = (np.array([x]) for x in (400.0, 20e3, 100.0, 80.0))
+    settle_racks(RATED, LOSS, np.array([0, 1]), was, stays, volts, watts, most_out, most_in, *out)
     dc, ac, can_discharge, can_charge = (float(a[0]) for a in out)
     assert dc == 20e3
     assert ac + converter_loss_W(ac, RATED[0], LOSS[0]) == pytest.approx(20e3)

@@ -11,7 +11,7 @@ from twin.world.faults.base import FaultNote, FaultTarget
 
 @dataclass(frozen=True, kw_only=True)
 class CellOutlier:
-    """Factors on top of the cell's drawn spread; present from `at` on."""
+    """A weak cell: factors on its capacity and resistance, on top of its drawn spread."""
 
     at_s: float = quantity("time", "when it appears", key="at", default=0.0, minimum=0.0)
     until_s: float | None = quantity("time", "when it disappears", key="until", default=None)

@@ -12,7 +12,7 @@ from twin.world.faults.base import FaultNote, FaultTarget
 
 @dataclass(frozen=True, kw_only=True)
 class InternalShort:
-    """40 ohm draws about 90 mA from an NMC cell; a hard short is below 1 ohm."""
+    """A resistor across one cell; 40 ohm draws about 90 mA, a hard short is below 1 ohm."""
 
     at_s: float = quantity("time", "when it begins", key="at", minimum=0.0)
     until_s: float | None = quantity("time", "when it heals (burnt-off dendrite)", key="until", default=None)

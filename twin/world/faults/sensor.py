@@ -36,7 +36,7 @@ class _SensorFault:
 
 @dataclass(frozen=True, kw_only=True)
 class SensorBias(_SensorFault):
-    """The reading is off by a constant: give the one of the sensor's kind."""
+    """A reading off by a constant: give the bias that goes with the kind of sensor."""
 
     bias_V: float = quantity("voltage", "bias of a voltage sensor", key="bias_voltage", default=0.0)
     bias_K: float = quantity(
@@ -61,7 +61,7 @@ class SensorBias(_SensorFault):
 
 @dataclass(frozen=True, kw_only=True)
 class SensorStuck(_SensorFault):
-    """The reading stays at its last value."""
+    """A reading that stays at its last value."""
 
     def apply(self, target: FaultTarget) -> FaultNote:
         channel = self._channel(target)
@@ -75,7 +75,7 @@ class SensorStuck(_SensorFault):
 
 @dataclass(frozen=True, kw_only=True)
 class SensorDropout(_SensorFault):
-    """The channel says nothing."""
+    """A channel that falls silent."""
 
     def apply(self, target: FaultTarget) -> FaultNote:
         target.shard.sensors.set_silent(self._channel(target), True)

@@ -1,0 +1,1 @@
+"""What lives on the SimPy clock: sites, racks, packs, sensors, dispatch, faults; ports, never engines."""
