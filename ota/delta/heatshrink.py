@@ -28,9 +28,10 @@ def decompress(data: bytes, window: int, lookahead: int, max_output: int) -> byt
     at = 0
     size = len(data)
     copy_bits = 1 + window + lookahead
+    longest = max(9, copy_bits)
     index_mask, count_mask = (1 << window) - 1, (1 << lookahead) - 1
     while True:
-        while n_bits < copy_bits and at < size:
+        while n_bits < longest and at < size:
             bits = bits << 8 | data[at]
             at += 1
             n_bits += 8
