@@ -3,8 +3,8 @@
     case = load_case("cases/pack3x4.yaml")
     grid = case.grid("fem")
 
-Every mistake of a file is reported at once with the path of its key and the allowed range. The README describes
-every key; `catalogue/kinetics` and `catalogue/materials` hold the named sets.
+Every mistake of a file is reported at once with the path of its key and the allowed range. The README
+describes every key; `catalogue/kinetics` and `catalogue/materials` hold the named sets.
 """
 
 from __future__ import annotations
@@ -34,8 +34,14 @@ MODELS = ("lumped", "network", "fem")
 CASES = Path(__file__).with_name("cases")
 _MATERIALS = Path(__file__).parents[1] / "catalogue" / "materials" / "solids.yaml"
 _FIXED_WALL_W_M2K = 1e7  # a wall held at a temperature is a film this conductive
-_ALIASES = {"bottom": ("z_min",), "top": ("z_max",), "ends": ("x_min", "x_max"),
-            "sides": ("y_min", "y_max", "z_min", "z_max"), "all": SIDES, "others": SIDES}  # fmt: skip
+_ALIASES = {
+    "bottom": ("z_min",),
+    "top": ("z_max",),
+    "ends": ("x_min", "x_max"),
+    "sides": ("y_min", "y_max", "z_min", "z_max"),
+    "all": SIDES,
+    "others": SIDES,
+}
 
 
 @dataclass(frozen=True)
@@ -153,14 +159,14 @@ def parse_case(data: Any, name: str = "case", where: str = "case") -> Case:
         raise CaseError(where, ["the file is not a mapping of keys"])
     try:
         case = _Parser(data, problems).case(name)
-    except _Hopeless:
+    except _UnreadableError:
         case = None
     if problems or case is None:
         raise CaseError(where, problems)
     return case
 
 
-class _Hopeless(Exception):
+class _UnreadableError(Exception):
     """Nothing more can be read; the problems are already recorded."""
 
 
@@ -218,11 +224,15 @@ class _Parser:
             else:
                 near = difflib.get_close_matches(raw, kinetics.names(), 1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
-                r.problem("kinetics", f"no set named {raw!r}; expected one of {', '.join(kinetics.names())}{hint}")
+                r.problem(
+                    "kinetics", f"no set named {raw!r}; expected one of {', '.join(kinetics.names())}{hint}"
+                )
                 found = None
         else:
             found = kinetics.parse_set(raw, "inline", r.at("kinetics"), self.problems)
-        ceiling = r.number("rate_ceiling_1_s", base.ceiling_1_s if base else None, low=0.0, high=1e6, low_open=True)
+        ceiling = r.number(
+            "rate_ceiling_1_s", base.ceiling_1_s if base else None, low=0.0, high=1e6, low_open=True
+        )
         soc = r.number("soc", base.soc if base else 1.0, low=0.0, high=1.0)
         short = base.short if base else None
         if r.has("short"):
@@ -248,7 +258,17 @@ class _Parser:
                 return None
             # A cell whose only reaction is the short: an empty set carries it.
             found = kinetics.KineticSet("none", "", "", {}, (), {}, {}, kinetics.Safety(), kinetics.Gas())
-        return SetInUse(found, density, ceiling, short, soc, heat, e, a, by_pathway or (base.pathway_E_scale if base else {}))
+        return SetInUse(
+            found,
+            density,
+            ceiling,
+            short,
+            soc,
+            heat,
+            e,
+            a,
+            by_pathway or (base.pathway_E_scale if base else {}),
+        )
 
     def boundary(self, r: Reader, side: str, initial_K: float, lateral: bool = False) -> Boundary:
         """Convection, radiation or a held wall."""
@@ -273,7 +293,11 @@ class _Parser:
         for key in sorted(r.data, key=lambda k: (k in SIDES, k not in ("all", "others"))):
             if key not in known:
                 near = difflib.get_close_matches(key, known, 1)
-                r.problem(key, f"unknown side; expected one of {', '.join(known)}" + (f"; did you mean {near[0]!r}?" if near else ""))
+                r.problem(
+                    key,
+                    f"unknown side; expected one of {', '.join(known)}"
+                    + (f"; did you mean {near[0]!r}?" if near else ""),
+                )
                 continue
             for side in _ALIASES.get(key, (key,)):
                 chosen[side] = self.boundary(r.mapping(key), side, initial_K, lateral=side == "lateral")
@@ -291,7 +315,9 @@ class _Parser:
         ramp = g.number("ramp_K_per_min", None, low=0.0, low_open=True)
         return LumpedGeometry(volume, area, inertia, None if ramp is None else ramp / 60.0)
 
-    def stack(self, g: Reader, cells: list[SetInUse | None], default: SetInUse | None, initial_K: float) -> Layout:
+    def stack(
+        self, g: Reader, cells: list[SetInUse | None], default: SetInUse | None, initial_K: float
+    ) -> Layout:
         curvature = ("cartesian", "cylindrical", "spherical").index(
             g.text("coordinates", "cartesian", ("cartesian", "cylindrical", "spherical"))
         )
@@ -303,7 +329,7 @@ class _Parser:
         layers = g.items("layers")
         if not layers:
             g.problem("layers", "missing; expected a list of layers along x")
-            raise _Hopeless
+            raise _UnreadableError
         common = g.get("contact_m2K_W", 0.0)
         for i, layer in enumerate(layers):
             thickness = layer.number("thickness_m", low=0.0, high=10.0, low_open=True)
@@ -328,10 +354,17 @@ class _Parser:
             if i < len(layers) - 1:
                 if joint is None:
                     value = common[i] if isinstance(common, list) and i < len(common) else common
-                    joint = 0.0 if isinstance(value, list) else (g.check("contact_m2K_W", value, 0.0, None, False) or 0.0)
+                    joint = (
+                        0.0
+                        if isinstance(value, list)
+                        else (g.check("contact_m2K_W", value, 0.0, None, False) or 0.0)
+                    )
                 joints.append(Joint(0, position, joint))
         if isinstance(common, list) and len(common) != len(layers) - 1:
-            g.problem("contact_m2K_W", f"{len(common)} values for {len(layers) - 1} joints between {len(layers)} layers")
+            g.problem(
+                "contact_m2K_W",
+                f"{len(common)} values for {len(layers) - 1} joints between {len(layers)} layers",
+            )
         mode = None
         if g.has("cosine"):
             c = g.mapping("cosine")
@@ -339,11 +372,21 @@ class _Parser:
             mode = (c.number("amplitude_K", low=-500.0, high=500.0), (numbers[0], numbers[1], numbers[2]))
             c.finish()
         return Layout(
-            tuple(solids), self.materials, solids[0].material, initial_K, tuple(joints), curvature, False, mode,
-            (max(1, sum(s.cell >= 0 for s in solids)), 1, 1), tuple(s.name for s in solids if s.cell >= 0),
-        )  # fmt: skip
+            tuple(solids),
+            self.materials,
+            solids[0].material,
+            initial_K,
+            tuple(joints),
+            curvature,
+            False,
+            mode,
+            (max(1, sum(s.cell >= 0 for s in solids)), 1, 1),
+            tuple(s.name for s in solids if s.cell >= 0),
+        )
 
-    def pack(self, g: Reader, cells: list[SetInUse | None], default: SetInUse | None, initial_K: float) -> Layout:
+    def pack(
+        self, g: Reader, cells: list[SetInUse | None], default: SetInUse | None, initial_K: float
+    ) -> Layout:
         c = g.mapping("cells")
         shape = c.text("shape", "prismatic", ("prismatic", "pouch", "cylindrical"))
         count = [int(v) for v in c.numbers("count", 3, (1, 1, 1), low=1)]
@@ -376,11 +419,12 @@ class _Parser:
         between.finish()
         solids: list[Solid] = []
         starts = [
-            [i * (size[axis] + gaps[axis][0] + (shrink if axis < 2 else 0.0)) for i in range(count[axis])] for axis in range(3)
+            [i * (size[axis] + gaps[axis][0] + (shrink if axis < 2 else 0.0)) for i in range(count[axis])]
+            for axis in range(3)
         ]
         block = [(0.0, starts[axis][-1] + size[axis]) for axis in range(3)]
         if any(math.isnan(v) for pair in block for v in pair):
-            raise _Hopeless
+            raise _UnreadableError
         # Packing between cells: x sheets within a row, y and z sheets across the whole block.
         for axis in (2, 1, 0):
             for i in range(count[axis] - 1):
@@ -392,7 +436,9 @@ class _Parser:
                 elif axis == 1:
                     boxes = [(*block[0], low, high, z, z + size[2]) for z in starts[2]]
                 else:
-                    boxes = [(low, high, y, y + size[1], z, z + size[2]) for y in starts[1] for z in starts[2]]
+                    boxes = [
+                        (low, high, y, y + size[1], z, z + size[2]) for y in starts[1] for z in starts[2]
+                    ]
                 for n, box in enumerate(boxes):
                     solids.append(Solid(f"between {'xyz'[axis]} {i}.{n}", gaps[axis][1], box))
         joints: list[Joint] = []
@@ -402,33 +448,51 @@ class _Parser:
                     index = (iz * count[1] + iy) * count[0] + ix
                     corner = starts[0][ix], starts[1][iy], starts[2][iz]
                     box6 = (
-                        corner[0], corner[0] + size[0], corner[1], corner[1] + size[1], corner[2], corner[2] + size[2],
-                    )  # fmt: skip
+                        corner[0],
+                        corner[0] + size[0],
+                        corner[1],
+                        corner[1] + size[1],
+                        corner[2],
+                        corner[2] + size[2],
+                    )
                     solids.append(Solid(f"cell {index}", "cell", box6, index))
                     cells.append(default)
         for axis, key in ((0, "x"), (1, "y")):
             for low in starts[axis]:
                 joints += [Joint(axis, p, contact[key]) for p in (low, low + size[axis])]
-        joints += [Joint(2, starts[2][0], contact["bottom"]), Joint(2, starts[2][-1] + size[2], contact["top"])]
+        joints += [
+            Joint(2, starts[2][0], contact["bottom"]),
+            Joint(2, starts[2][-1] + size[2], contact["top"]),
+        ]
         layers = g.mapping("layers")
         extent = [list(b) for b in block]
-        for side in (*SIDES, "bottom", "top"):
-            if not layers.has(side):
+        for around in (*SIDES, "bottom", "top"):
+            if not layers.has(around):
                 continue
-            name = _ALIASES.get(side, (side,))[0]
+            name = _ALIASES.get(around, (around,))[0]
             axis, last = SIDES.index(name) // 2, SIDES.index(name) % 2
-            for n, layer in enumerate(layers.items(side)):
+            for n, layer in enumerate(layers.items(around)):
                 thickness = layer.number("thickness_m", low=0.0, high=1.0, low_open=True)
                 material = self.use_material(layer.get("material"), layer, "material")
                 mesh = layer.integer("mesh", 1, low=1, high=1000)
                 layer.finish()
-                low, high = (extent[axis][1], extent[axis][1] + thickness) if last else (extent[axis][0] - thickness, extent[axis][0])
-                wide = [tuple(e) for e in extent]
+                low, high = (
+                    (extent[axis][1], extent[axis][1] + thickness)
+                    if last
+                    else (extent[axis][0] - thickness, extent[axis][0])
+                )
+                wide = [(e[0], e[1]) for e in extent]
                 wide[axis] = (low, high)
                 meshes = [0, 0, 0]
                 meshes[axis] = mesh
                 solids.append(
-                    Solid(f"{side} {n}", material, (*wide[0], *wide[1], *wide[2]), -1, (meshes[0], meshes[1], meshes[2]))
+                    Solid(
+                        f"{around} {n}",
+                        material,
+                        (*wide[0], *wide[1], *wide[2]),
+                        -1,
+                        (meshes[0], meshes[1], meshes[2]),
+                    )
                 )
                 extent[axis][last] = high if last else low
         layers.finish()
@@ -436,7 +500,11 @@ class _Parser:
             low3, high3 = b.numbers("from_m", 3), b.numbers("to_m", 3)
             for axis in range(3):
                 if not high3[axis] > low3[axis]:
-                    b.problem("to_m", f"zero or negative thickness along {'xyz'[axis]}: from {low3[axis]:g} to {high3[axis]:g} m")
+                    b.problem(
+                        "to_m",
+                        f"zero or negative thickness along {'xyz'[axis]}: "
+                        f"from {low3[axis]:g} to {high3[axis]:g} m",
+                    )
             material = self.use_material(b.get("material"), b, "material")
             name = b.text("name", f"box {i}")
             b.finish()
@@ -444,9 +512,17 @@ class _Parser:
             if all(math.isfinite(v) for v in box):
                 solids.append(Solid(name, material, box))
         return Layout(
-            tuple(solids), self.materials, background, initial_K, tuple(j for j in joints if j.resistance_m2K_W > 0), 0,
-            graded, None, (count[0], count[1], count[2]), tuple(f"cell {i}" for i in range(len(cells))),
-        )  # fmt: skip
+            tuple(solids),
+            self.materials,
+            background,
+            initial_K,
+            tuple(j for j in joints if j.resistance_m2K_W > 0),
+            0,
+            graded,
+            None,
+            (count[0], count[1], count[2]),
+            tuple(f"cell {i}" for i in range(len(cells))),
+        )
 
     # ---- triggers, run -------------------------------------------------------------------------
 
@@ -459,7 +535,10 @@ class _Parser:
             if t.has("region_m"):
                 values = t.numbers("region_m", 6)
                 if any(values[2 * a + 1] <= values[2 * a] for a in range(3)):
-                    t.problem("region_m", "zero or negative thickness; expected x0 x1 y0 y1 z0 z1 with x1 > x0 and so on")
+                    t.problem(
+                        "region_m",
+                        "zero or negative thickness; expected x0 x1 y0 y1 z0 z1 with x1 > x0 and so on",
+                    )
                 region = tuple(values)
             if cell < 0 and region is None and layout is not None:
                 t.problem("cell", "missing; expected the number of a cell, or region_m")
@@ -499,7 +578,12 @@ class _Parser:
         step = StepRules(
             s.text("scheme", default.scheme, ("trbdf2", "be")),
             largest,
-            s.number("smallest_s", min(default.smallest_s, 0.01 * largest if largest > 0 else 1e-4), low=0.0, low_open=True),
+            s.number(
+                "smallest_s",
+                min(default.smallest_s, 0.01 * largest if largest > 0 else 1e-4),
+                low=0.0,
+                low_open=True,
+            ),
             s.number("reaction_K", default.reaction_K, low=0.0, low_open=True),
             s.number("conduction_K", default.conduction_K, low=0.0, low_open=True),
             s.number("substep_K", default.substep_K, low=0.0, high=50.0, low_open=True),
@@ -520,13 +604,22 @@ class _Parser:
             if not (isinstance(item, list) and len(item) == 2):
                 r.problem(f"cooling[{i}]", "expected [time s, 0...1]")
                 continue
-            a0, b0 = r.check(f"cooling[{i}][0]", item[0], 0.0, None, False), r.check(f"cooling[{i}][1]", item[1], 0.0, 1.0, False)
+            a0, b0 = (
+                r.check(f"cooling[{i}][0]", item[0], 0.0, None, False),
+                r.check(f"cooling[{i}][1]", item[1], 0.0, 1.0, False),
+            )
             if a0 is not None and b0 is not None:
                 pairs.append((a0, b0))
         result = RunRules(
-            until, step, mesh, (refine[0], refine[1], refine[2]), tuple(float(v) for v in maps),
-            r.temperature("stop_above", None), tuple(sorted(pairs)), r.number("cg_rtol", 1e-9, low=1e-14, high=1e-3),
-        )  # fmt: skip
+            until,
+            step,
+            mesh,
+            (refine[0], refine[1], refine[2]),
+            tuple(float(v) for v in maps),
+            r.temperature("stop_above", None),
+            tuple(sorted(pairs)),
+            r.number("cg_rtol", 1e-9, low=1e-14, high=1e-3),
+        )
         r.finish()
         return result
 
@@ -576,7 +669,8 @@ class _Parser:
         sets: list[SetInUse] = []
         cell_set: list[int] = []
         nothing = SetInUse(
-            kinetics.KineticSet("none", "", "", {}, (), {}, {}, kinetics.Safety(), kinetics.Gas()), cell_material.density_kg_m3
+            kinetics.KineticSet("none", "", "", {}, (), {}, {}, kinetics.Safety(), kinetics.Gas()),
+            cell_material.density_kg_m3,
         )
         for use in uses:
             chosen = use or nothing
@@ -598,7 +692,21 @@ class _Parser:
         rules = self.rules(layout, model)
         r.finish()
         return Case(
-            name, about, model, kind, layout, lumped, tuple(sets), np.array(cell_set, dtype=np.int64),
-            np.array([u.soc if u else 1.0 for u in uses]), cell_material.cp_J_kgK, initial, tuple(boundaries),
-            tuple(triggers), probes, rules, limits, self.raw,
-        )  # fmt: skip
+            name,
+            about,
+            model,
+            kind,
+            layout,
+            lumped,
+            tuple(sets),
+            np.array(cell_set, dtype=np.int64),
+            np.array([u.soc if u else 1.0 for u in uses]),
+            cell_material.cp_J_kgK,
+            initial,
+            tuple(boundaries),
+            tuple(triggers),
+            probes,
+            rules,
+            limits,
+            self.raw,
+        )

@@ -1,7 +1,8 @@
 """Scatter of runaway heat between equal cells: fractional calorimetry of the NREL/NASA failure databank.
 
-`read_databank` reads the table itself where it is present; what uncertainty studies need everywhere, its quantiles,
-stands in `catalogue/materials/failure_calorimetry.yaml` (figures identified from the table, made by `quantile_yaml`).
+`read_databank` reads the table itself where it is present; what uncertainty studies need everywhere, its
+quantiles, stands in `catalogue/materials/failure_calorimetry.yaml` (figures identified from the table, made
+by `quantile_yaml`).
 """
 
 from __future__ import annotations
@@ -43,8 +44,14 @@ class Databank:
 
 
 def databank_path() -> Path:
-    """Where the table is: TWIN_DATA, else ../shared/data beside the repository; PropagationError when absent."""
-    base = Path(os.environ["TWIN_DATA"]) if "TWIN_DATA" in os.environ else Path(__file__).parents[2] / ".." / "shared" / "data"
+    """Where the table is: TWIN_DATA, else ../shared/data beside the repository; PropagationError when
+    absent.
+    """
+    base = (
+        Path(os.environ["TWIN_DATA"])
+        if "TWIN_DATA" in os.environ
+        else Path(__file__).parents[2] / ".." / "shared" / "data"
+    )
     path = base / _FILE
     if not path.exists():
         raise PropagationError(f"the failure databank is not here: {_FILE} under TWIN_DATA or ../shared/data")
@@ -67,16 +74,20 @@ def read_databank(path: Path | None = None) -> Databank:
         return np.sort(values[np.isfinite(values)] * scale)
 
     return Databank(
-        np.sort(relative.to_numpy(dtype=float)), column("Total-Energy-Ratio", 1.0), column("Energy-Percent-Cell-Body-%", 0.01),
-        column("Percent-Original-Mass-Ejected", 0.01), column("Average-Event-Length-s", 1.0),
-    )  # fmt: skip
+        np.sort(relative.to_numpy(dtype=float)),
+        column("Total-Energy-Ratio", 1.0),
+        column("Energy-Percent-Cell-Body-%", 0.01),
+        column("Percent-Original-Mass-Ejected", 0.01),
+        column("Average-Event-Length-s", 1.0),
+    )
 
 
 def quantile_yaml(bank: Databank) -> str:
     """Text of the catalogue file."""
     lines = [
-        "# Quantiles of fractional calorimetry of 18650, 21700 and D cells that ran away at 90 % SoC or more.",
-        'source: "NREL/NASA Battery Failure Databank, revision 2 (public); identified by pack_models.propagation.databank"',
+        "# Quantiles of fractional calorimetry: 18650, 21700 and D cells that ran away at 90 % SoC or more.",
+        'source: "NREL/NASA Battery Failure Databank, revision 2 (public); identified by '
+        'pack_models.propagation.databank"',
         f"tests: {bank.body_fraction.size}",
         f"levels: [{', '.join(f'{v:g}' for v in LEVELS)}]",
     ]
@@ -107,9 +118,11 @@ def plot(bank: Databank, path: Path) -> None:
 
     figure, axes = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
     parts = (
-        ("relative_heat", "total heat / median of the cell type"), ("heat_per_energy", "total heat / stored electric energy"),
-        ("body_fraction", "share of the heat that stays in the cell body"), ("mass_ejected_fraction", "share of the mass ejected"),
-    )  # fmt: skip
+        ("relative_heat", "total heat / median of the cell type"),
+        ("heat_per_energy", "total heat / stored electric energy"),
+        ("body_fraction", "share of the heat that stays in the cell body"),
+        ("mass_ejected_fraction", "share of the mass ejected"),
+    )
     for axis, (name, label) in zip(axes.flat, parts, strict=True):
         values = getattr(bank, name)
         axis.hist(values, bins=30, color="0.75", density=True)

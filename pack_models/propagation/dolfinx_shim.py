@@ -1,16 +1,20 @@
-"""The few calls of dolfinx that changed between 0.5 and 0.11, in one place; everything else is PETSc and numpy."""
+"""The few calls of dolfinx that changed between 0.5 and 0.11, in one place; everything else is PETSc and
+numpy.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-import dolfinx
+import dolfinx  # type: ignore[import-not-found]
 import numpy as np
-from dolfinx import fem, io, mesh
+from dolfinx import fem, io, mesh  # type: ignore[import-not-found]
 
 
 def box(comm: Any, counts: tuple[int, int, int]) -> Any:
-    """Hexahedra on the integer lattice [0, nx] x [0, ny] x [0, nz] (keywords: the argument order moved in 0.7)."""
+    """Hexahedra on the integer lattice [0, nx] x [0, ny] x [0, nz] (keywords: the argument order moved in
+    0.7).
+    """
     corners = [np.zeros(3), np.array(counts, dtype=float)]
     return mesh.create_box(comm, corners, list(counts), cell_type=mesh.CellType.hexahedron)
 
@@ -22,7 +26,9 @@ def space(domain: Any, family: str, degree: int) -> Any:
 
 
 def writer(comm: Any, path: str, domain: Any, function: Any) -> Any:
-    """Open writer with write(time) and close(): VTX where this build has ADIOS2 and `path` ends in .bp, else XDMF."""
+    """Open writer with write(time) and close(): VTX where this build has ADIOS2 and `path` ends in .bp,
+    else XDMF.
+    """
     if path.endswith(".bp"):
         vtx = io.VTXWriter(comm, path, [function])
         return type("Vtx", (), {"write": staticmethod(vtx.write), "close": staticmethod(vtx.close)})

@@ -23,7 +23,7 @@ class CaseError(PropagationError):
         super().__init__("\n".join([*(f"{where}: {line}" for line in problems), f"{count}; nothing was run"]))
 
 
-class MissingDolfinx(PropagationError):
+class MissingDolfinxError(PropagationError):
     """No interpreter with dolfinx was found."""
 
 

@@ -1,4 +1,5 @@
-"""From traces of cells to events and verdicts: runaway, the GB 38031-2025 rule, venting, spread, 90 s and 300 s.
+"""From traces of cells to events and verdicts: runaway, the GB 38031-2025 rule, venting, spread, 90 s and
+300 s.
 
 Nothing here solves anything; it reads time, mean and maximum temperature and extents of every cell.
 """
@@ -6,6 +7,7 @@ Nothing here solves anything; it reads time, mean and maximum temperature and ex
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -34,7 +36,9 @@ class Traces:
 
 @dataclass(frozen=True)
 class CellStates:
-    """Traces translated: conversion by pathway, State of Safety, gas and pressure, voltage fraction; all (n, n_cells)."""
+    """Traces translated: conversion by pathway, State of Safety, gas and pressure, voltage fraction; all
+    (n, n_cells).
+    """
 
     conversion: dict[str, np.ndarray]
     state_of_safety: np.ndarray
@@ -68,12 +72,16 @@ def cell_states(case: Case, traces: Traces) -> CellStates:
         alpha = paths.conversion(traces.extent[:, i, : len(paths.reaction)])
         for name, values in paths.by_pathway(alpha).items():
             conversion[name][:, i] = values
-        sos[:, i] = paths.state_of_safety(alpha, traces.mean_K[:, i], k.safety) if len(paths.reaction) else 1.0
+        sos[:, i] = (
+            paths.state_of_safety(alpha, traces.mean_K[:, i], k.safety) if len(paths.reaction) else 1.0
+        )
         share = sum(
-            (k.gas.shares.get(name, 0.0) * values for name, values in paths.by_pathway(alpha).items()), np.zeros(n)
+            (k.gas.shares.get(name, 0.0) * values for name, values in paths.by_pathway(alpha).items()),
+            np.zeros(n),
         )
         gas[:, i] = k.gas.mol_per_m3 * share
-        # Dry head space at the cell's mean temperature; electrolyte vapour is part of the declared gas amount.
+        # Dry head space at the cell's mean temperature; electrolyte vapour is part of the declared gas
+        # amount.
         air = ATMOSPHERE_PA * traces.mean_K[:, i] / case.initial_K
         pressure[:, i] = air + gas[:, i] * GAS_CONSTANT * traces.mean_K[:, i] / k.gas.headspace_fraction
         short = conversion.get("short")
@@ -87,12 +95,16 @@ def cell_states(case: Case, traces: Traces) -> CellStates:
                 terminal = max(0.0, 1.0 - t.power_W * case.limits.internal_ohm / case.limits.voltage_V**2)
                 on = (traces.time_s >= t.from_s) & (traces.time_s <= t.from_s + t.energy_J / t.power_W)
                 empty = traces.time_s > t.from_s + t.energy_J / t.power_W
-                voltage[:, i] = np.where(empty, 0.0, np.where(on, np.minimum(voltage[:, i], terminal), voltage[:, i]))
+                voltage[:, i] = np.where(
+                    empty, 0.0, np.where(on, np.minimum(voltage[:, i], terminal), voltage[:, i])
+                )
     return CellStates(conversion, sos, gas, pressure, voltage)
 
 
 def gb_flag_s(case: Case, time_s: np.ndarray, mean_K: np.ndarray, voltage: np.ndarray) -> float | None:
-    """GB 38031-2025 C.5.3.7: (voltage drop > 25 % or T >= maker's maximum) and dT/dt >= 1 K/s for more than 3 s."""
+    """GB 38031-2025 C.5.3.7: (voltage drop > 25 % or T >= maker's maximum) and dT/dt >= 1 K/s for more than
+    3 s.
+    """
     if time_s[-1] - time_s[0] < 4.0:
         return None
     even = np.arange(time_s[0], time_s[-1], 0.25)
@@ -115,7 +127,11 @@ def summarise(case: Case, traces: Traces, energy: dict[str, float]) -> dict[str,
     for i in range(case.n_cells):
         mean, peak = traces.mean_K[:, i], traces.max_K[:, i]
         gas = case.sets[case.cell_set[i]].kinetics.gas
-        vent = first_crossing(traces.time_s, states.pressure_Pa[:, i], gas.vent_opens_Pa) if gas.mol_per_m3 > 0 else None
+        vent = (
+            first_crossing(traces.time_s, states.pressure_Pa[:, i], gas.vent_opens_Pa)
+            if gas.mol_per_m3 > 0
+            else None
+        )
         cells.append(
             {
                 "cell": i,
@@ -127,10 +143,14 @@ def summarise(case: Case, traces: Traces, energy: dict[str, float]) -> dict[str,
                 "peak_mean_K": float(mean.max()),
                 "peak_K": float(peak.max()),
                 "state_of_safety_min": float(states.state_of_safety[:, i].min()),
-                "conversion": {k: float(v[-1, i]) for k, v in states.conversion.items() if np.isfinite(v[-1, i])},
+                "conversion": {
+                    k: float(v[-1, i]) for k, v in states.conversion.items() if np.isfinite(v[-1, i])
+                },
             }
         )
-    burnt = sorted((c for c in cells if c["runaway_s"] is not None), key=lambda c: (c["runaway_s"], c["cell"]))
+    burnt = sorted(
+        (c for c in cells if c["runaway_s"] is not None), key=lambda c: (c["runaway_s"], c["cell"])
+    )
     times = [c["runaway_s"] for c in burnt]
     flags = [c["gb_38031_s"] for c in cells if c["gb_38031_s"] is not None]
     first_flag = min(flags) if flags else None
@@ -147,14 +167,14 @@ def summarise(case: Case, traces: Traces, energy: dict[str, float]) -> dict[str,
     return {
         "cells": cells,
         "order": [c["cell"] for c in burnt],
-        "intervals_s": [b - a for a, b in zip(times[:-1], times[1:], strict=True)],
+        "intervals_s": [b - a for a, b in pairwise(times)],
         "first_interval_s": gap,
         "whole_pack_s": whole,
         "trigger_to_flag_s": first_flag,
         "flag_to_next_cell_s": None if next_s is None or first_flag is None else next_s - first_flag,
         "verdicts": {
             "contained": not spread,
-            "contained_wording": f"{'contained' if not spread else 'not contained'} within {end:g} s in this model",
+            "contained_wording": f"{'not ' if spread else ''}contained within {end:g} s in this model",
             "next_cell_within_90_s": within(90.0),
             "next_cell_within_300_s": within(300.0),
             "cells_burnt": len(burnt),

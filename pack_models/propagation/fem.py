@@ -3,8 +3,9 @@
     with FemRun(case) as run:
         run.advance(700.0)
 
-The solver runs in its own process because distributions tie dolfinx to their own Python and numpy. The interpreter is
-`TWIN_DOLFINX_PYTHON`, else this one, else `python3` of the path, the conda environment and the system.
+The solver runs in its own process because distributions tie dolfinx to their own Python and numpy. The
+interpreter is `TWIN_DOLFINX_PYTHON`, else this one, else `python3` of the path, the conda environment and
+the system.
 """
 
 from __future__ import annotations
@@ -25,13 +26,16 @@ import numpy as np
 
 from . import kernel
 from .case import Case
-from .errors import MissingDolfinx, PropagationError, SolverError
+from .errors import MissingDolfinxError, PropagationError, SolverError
 from .march import StepRules
 from .problem import to_message
 from .wire import receive, send
 
 _ROOT = Path(__file__).parents[2]
-_PROBE = "import dolfinx, petsc4py.PETSc as p, numpy; assert numpy.dtype(p.ScalarType).kind == 'f'; print(dolfinx.__version__)"
+_PROBE = (
+    "import dolfinx, petsc4py.PETSc as p, numpy; assert numpy.dtype(p.ScalarType).kind == 'f'; "
+    "print(dolfinx.__version__)"
+)
 INSTALL = (
     "Debian/Ubuntu: apt-get install python3-dolfinx; conda: conda install -c conda-forge fenics-dolfinx; "
     "then, if it is not found by itself, set TWIN_DOLFINX_PYTHON to that interpreter"
@@ -40,23 +44,37 @@ INSTALL = (
 
 @lru_cache(maxsize=1)
 def find_interpreter() -> tuple[str, str]:
-    """(path, dolfinx version) of the first interpreter that has a real-valued dolfinx; MissingDolfinx when none."""
+    """(path, dolfinx version) of the first interpreter with a real-valued dolfinx, or MissingDolfinxError."""
     asked = os.environ.get("TWIN_DOLFINX_PYTHON")
     conda = os.environ.get("CONDA_PREFIX")
-    candidates = [asked] if asked else [
-        sys.executable, shutil.which("python3"), f"{conda}/bin/python" if conda else None, "/usr/bin/python3",
-    ]  # fmt: skip
+    candidates = (
+        [asked]
+        if asked
+        else [
+            sys.executable,
+            shutil.which("python3"),
+            f"{conda}/bin/python" if conda else None,
+            "/usr/bin/python3",
+        ]
+    )
     tried = []
     for path in dict.fromkeys(c for c in candidates if c):
         try:
-            done = subprocess.run([path, "-c", _PROBE], capture_output=True, text=True, timeout=120, cwd="/", env=_environment(False))
+            done = subprocess.run(
+                [path, "-c", _PROBE],
+                capture_output=True,
+                text=True,
+                timeout=120,
+                cwd="/",
+                env=_environment(False),
+            )
         except (OSError, subprocess.TimeoutExpired):
             tried.append(path)
             continue
         if done.returncode == 0:
             return path, done.stdout.strip().splitlines()[-1]
         tried.append(path)
-    raise MissingDolfinx(
+    raise MissingDolfinxError(
         f"propagation: {{model: fem}} needs dolfinx; none of these has it: {', '.join(tried)}. {INSTALL}. "
         "Or choose {model: network}"
     )
@@ -66,7 +84,11 @@ def _environment(ours: bool = True) -> dict[str, str]:
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
     env |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     # Containers run as root and have few cores; as variables these do not disturb other MPI launchers.
-    env |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+    env |= {
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    }
     if ours:
         env["PYTHONPATH"] = str(_ROOT)
     return env
@@ -106,11 +128,18 @@ class FemRun:
         if ranks > 1:
             launcher = shutil.which("mpirun", path=f"{Path(interpreter).parent}:{os.environ.get('PATH', '')}")
             if launcher is None:
-                raise MissingDolfinx(f"{ranks} MPI processes need mpirun, which was not found beside {interpreter}")
+                raise MissingDolfinxError(
+                    f"{ranks} MPI processes need mpirun, which was not found beside {interpreter}"
+                )
             command = [launcher, "-n", str(ranks), *command]
         with open(Path(self._folder.name) / "log", "wb") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=_environment(), cwd=self._folder.name
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=_environment(),
+                cwd=self._folder.name,
             )
         listener.settimeout(1.0)
         for _ in range(180):
@@ -127,13 +156,20 @@ class FemRun:
         self._link.settimeout(None)
         tables, g = case.tables(), self.grid
         values = {
-            "do": "open", "curvature": g.curvature, "n_species": tables.n_species, "n_reactions": tables.n_reactions,
-            "step": asdict(rules or case.run.step), "cg_rtol": case.run.cg_rtol,
+            "do": "open",
+            "curvature": g.curvature,
+            "n_species": tables.n_species,
+            "n_reactions": tables.n_reactions,
+            "step": asdict(rules or case.run.step),
+            "cg_rtol": case.run.cg_rtol,
             **to_message(list(case.boundaries), list(case.triggers)),
-        }  # fmt: skip
-        arrays = {name: getattr(tables, name) for name in ("rd", "ri", "stoich", "fd", "fi", "initial", "quiet_K")}
+        }
+        arrays = {
+            name: getattr(tables, name) for name in ("rd", "ri", "stoich", "fd", "fi", "initial", "quiet_K")
+        }
         arrays |= {
-            name: getattr(g, name) for name in ("x", "y", "z", "material", "cell", "k_W_mK", "rho_cp_J_m3K", "initial_K")
+            name: getattr(g, name)
+            for name in ("x", "y", "z", "material", "cell", "k_W_mK", "rho_cp_J_m3K", "initial_K")
         }
         arrays["cell_set"] = case.cell_set
         if lattice_K is not None:
@@ -143,7 +179,9 @@ class FemRun:
     def _log(self) -> str:
         return (Path(self._folder.name) / "log").read_text(errors="replace")[-3000:]
 
-    def call(self, values: dict[str, Any], arrays: dict[str, np.ndarray] | None = None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def call(
+        self, values: dict[str, Any], arrays: dict[str, np.ndarray] | None = None
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """One command and its answer; errors of the other side are raised here."""
         try:
             send(self._link, values, arrays)
@@ -157,7 +195,11 @@ class FemRun:
 
     def advance(self, until_s: float, **more: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Step to a time; `more` may hold scale, ambient_K, cell_heat_W arrays, record and stop_above_K."""
-        arrays = {k: np.asarray(more.pop(k), dtype=float) for k in ("scale", "ambient_K", "cell_heat_W") if k in more}
+        arrays: dict[str, np.ndarray] = {
+            k: np.asarray(more.pop(k), dtype=float)
+            for k in ("scale", "ambient_K", "cell_heat_W")
+            if k in more
+        }
         return self.call({"do": "advance", "until_s": until_s, **more}, arrays)
 
     def field_K(self) -> np.ndarray:

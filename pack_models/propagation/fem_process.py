@@ -1,9 +1,10 @@
 """Finite elements in the interpreter that has dolfinx: trilinear hexahedra, lumped mass, conjugate gradients.
 
-Started by `fem.py` as `python -m pack_models.propagation.fem_process SOCKET`, alone or under mpirun; rank 0 talks to
-the parent, every rank works on its share of the nodes. The mesh is a structured box on the integer lattice whose
-coordinates are then moved to the grid lines, so a node's lattice position tells all its properties and no mesh file
-or generator is needed. One conduction matrix per run; a step size only changes the diagonal.
+Started by `fem.py` as `python -m pack_models.propagation.fem_process SOCKET`, alone or under mpirun; rank 0
+talks to the parent, every rank works on its share of the nodes. The mesh is a structured box on the integer
+lattice whose coordinates are then moved to the grid lines, so a node's lattice position tells all its
+properties and no mesh file or generator is needed. One conduction matrix per run; a step size only changes
+the diagonal.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import time
 import traceback
 from typing import Any
 
-import dolfinx
+import dolfinx  # type: ignore[import-not-found]
 import numpy as np
-import ufl
-from dolfinx import fem
-from dolfinx.fem import petsc as fem_petsc
-from mpi4py import MPI
-from petsc4py import PETSc
+import ufl  # type: ignore[import-not-found]
+from dolfinx import fem  # type: ignore[import-not-found]
+from dolfinx.fem import petsc as fem_petsc  # type: ignore[import-not-found]
+from mpi4py import MPI  # type: ignore[import-not-found]
+from petsc4py import PETSc  # type: ignore[import-not-found]
 
 from . import dolfinx_shim as shim
 from .errors import SolverError
@@ -108,7 +109,8 @@ class FemConduction:
         if ksp.getConvergedReason() < 0:
             raise SolverError(
                 f"conjugate gradients did not converge (PETSc reason {ksp.getConvergedReason()} after "
-                f"{ksp.getIterationNumber()} iterations); choose a smaller run.step.largest_s or a larger run.cg_rtol"
+                f"{ksp.getIterationNumber()} iterations); choose a smaller run.step.largest_s or a larger "
+                "run.cg_rtol"
             )
         self.iterations += ksp.getIterationNumber()
         return np.array(self._out.array)
@@ -132,18 +134,29 @@ class Server:
         self.march: March | None = None
         self.writer: Any = None
 
-    def open(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def open(
+        self, values: dict[str, Any], arrays: dict[str, np.ndarray]
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Mesh, matrix and node arrays of a case."""
         tic = time.perf_counter()
         a = arrays
         self.grid = Grid(
-            a["x"], a["y"], a["z"], a["material"], a["cell"], a["k_W_mK"], a["rho_cp_J_m3K"], a["initial_K"], (),
+            a["x"],
+            a["y"],
+            a["z"],
+            a["material"],
+            a["cell"],
+            a["k_W_mK"],
+            a["rho_cp_J_m3K"],
+            a["initial_K"],
+            (),
             values["curvature"],
-        )  # fmt: skip
+        )
         tables = Tables(
-            values["n_species"], values["n_reactions"],
+            values["n_species"],
+            values["n_reactions"],
             *(a[name] for name in ("rd", "ri", "stoich", "fd", "fi", "initial", "quiet_K")),
-        )  # fmt: skip
+        )
         boundaries, triggers = from_message(values)
         self.conduction = FemConduction(self.grid, self.comm, values["cg_rtol"])
         n = self.conduction.owned
@@ -157,11 +170,17 @@ class Server:
             self.march = March(self.problem, self.conduction, StepRules(**values["step"]))
         self._mean0, self._max0 = self.march.cell_mean_K(), self.march.cell_max_K()
         return {
-            "dolfinx": dolfinx.__version__, "petsc": ".".join(map(str, PETSc.Sys.getVersion())), "ranks": self.comm.size,
-            "nodes": self.grid.n_vertices, "vtx": shim.has_vtx(), "setup_s": time.perf_counter() - tic,
-        }, {}  # fmt: skip
+            "dolfinx": dolfinx.__version__,
+            "petsc": ".".join(map(str, PETSc.Sys.getVersion())),
+            "ranks": self.comm.size,
+            "nodes": self.grid.n_vertices,
+            "vtx": shim.has_vtx(),
+            "setup_s": time.perf_counter() - tic,
+        }, {}
 
-    def advance(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def advance(
+        self, values: dict[str, Any], arrays: dict[str, np.ndarray]
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Step to a time; returns the trace since the last call, the energy split and the timing."""
         march, problem = self.march, self.problem
         assert march is not None
@@ -174,46 +193,56 @@ class Server:
             march.cell_heat_W[:] = arrays["cell_heat_W"]
         trace, stop = Trace(), values.get("stop_above_K")
 
-        class _Stop(Exception):
-            pass
-
-        def record() -> None:
+        def record() -> bool:
             trace.time_s.append(march.time_s)
             trace.mean_K.append(march.cell_mean_K())
             trace.max_K.append(march.cell_max_K())
             trace.extent.append(march.cell_extent())
-            if stop is not None and trace.max_K[-1].max(initial=0.0) > stop:
-                raise _Stop
+            return stop is not None and float(trace.max_K[-1].max(initial=0.0)) > stop
 
-        stopped = False
-        try:
-            march.advance(values["until_s"], record if values.get("record", True) else None)
-        except _Stop:
-            stopped = True
+        stopped = march.advance(values["until_s"], record if values.get("record", True) else None)
         if not values.get("record", True):
             record_now = (march.time_s, march.cell_mean_K(), march.cell_max_K(), march.cell_extent())
             trace = Trace([record_now[0]], [record_now[1]], [record_now[2]], [record_now[3]])
         t = march.timing
         reply = {
-            "energy": march.energy(), "stopped": stopped, "time_s": march.time_s,
-            "timing": {"kinetics_s": t.kinetics_s, "solve_s": t.solve_s, "steps": t.steps, "rejected": t.rejected,
-                       "solves": t.solves, "iterations": self.conduction.iterations,
-                       "cpu_s": time.process_time(), "memory_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0},
-        }  # fmt: skip
+            "energy": march.energy(),
+            "stopped": stopped,
+            "time_s": march.time_s,
+            "timing": {
+                "kinetics_s": t.kinetics_s,
+                "solve_s": t.solve_s,
+                "steps": t.steps,
+                "rejected": t.rejected,
+                "solves": t.solves,
+                "iterations": self.conduction.iterations,
+                "cpu_s": time.process_time(),
+                "memory_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0,
+            },
+        }
         return reply, {
-            "time_s": np.array(trace.time_s), "mean_K": np.array(trace.mean_K), "max_K": np.array(trace.max_K),
-            "extent": np.array(trace.extent), "trigger_J": march.ledger.triggers,
-        }  # fmt: skip
+            "time_s": np.array(trace.time_s),
+            "mean_K": np.array(trace.mean_K),
+            "max_K": np.array(trace.max_K),
+            "extent": np.array(trace.extent),
+            "trigger_J": march.ledger.triggers,
+        }
 
-    def field(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def field(
+        self, values: dict[str, Any], arrays: dict[str, np.ndarray]
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Temperature on the lattice (nx + 1, ny + 1, nz + 1)."""
         assert self.march is not None
         lattice = np.zeros(self.grid.n_vertices)
         lattice[self.conduction.vertex[: self.conduction.owned]] = self.march.temperature_K
         lattice = self.conduction.total(lattice)
-        return {"time_s": self.march.time_s}, {"temperature_K": lattice.reshape([n + 1 for n in self.grid.shape])}
+        return {"time_s": self.march.time_s}, {
+            "temperature_K": lattice.reshape([n + 1 for n in self.grid.shape])
+        }
 
-    def write(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def write(
+        self, values: dict[str, Any], arrays: dict[str, np.ndarray]
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Add the present temperature to the field file."""
         assert self.march is not None
         c = self.conduction
@@ -224,7 +253,9 @@ class Server:
         self.writer.write(self.march.time_s)
         return {}, {}
 
-    def bare_solves(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def bare_solves(
+        self, values: dict[str, Any], arrays: dict[str, np.ndarray]
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Time of plain CG solves with the matrix of the present step: the limit a run is compared with."""
         assert self.march is not None
         m = self.march
@@ -237,7 +268,9 @@ class Server:
             spent.append(time.process_time() - tic)
         return {"solve_s": float(np.median(spent))}, {}
 
-    def close(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def close(
+        self, values: dict[str, Any], arrays: dict[str, np.ndarray]
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Close the field file."""
         if self.writer is not None:
             self.writer.close()

@@ -44,7 +44,9 @@ def vertex_field(time_s: float, grid: Grid, lattice_K: np.ndarray) -> Field:
     return Field(time_s, grid.lines, lattice_K)
 
 
-def volume_field(time_s: float, grid: Grid, temperature_K: np.ndarray, boundaries: Sequence[Boundary]) -> Field:
+def volume_field(
+    time_s: float, grid: Grid, temperature_K: np.ndarray, boundaries: Sequence[Boundary]
+) -> Field:
     """Field of the network: volume centres, and on the outer faces what the film and half a volume imply."""
     values = temperature_K.reshape(grid.shape)
     positions = []
@@ -58,7 +60,9 @@ def volume_field(time_s: float, grid: Grid, temperature_K: np.ndarray, boundarie
             material = np.take(grid.material, [-1 if last else 0], axis=axis)
             material = np.pad(material, [(0, 0) if a >= axis else (1, 1) for a in range(3)], mode="edge")
             film = 0.0 if b is None else b.h_W_m2K
-            half = grid.k_W_mK[material, axis] / (0.5 * abs(line[-1] - line[-2] if last else line[1] - line[0]))
+            half = grid.k_W_mK[material, axis] / (
+                0.5 * abs(line[-1] - line[-2] if last else line[1] - line[0])
+            )
             ambient = 0.0 if b is None else b.ambient_K
             ends.append((half * inner + film * ambient) / (half + film))
         values = np.concatenate([ends[0], values, ends[1]], axis=axis)

@@ -1,4 +1,6 @@
-"""PNG figures of a run: temperature maps at four times, cell traces, ignition times, energy split. Celsius on plots."""
+"""PNG figures of a run: temperature maps at four times, cell traces, ignition times, energy split. Celsius
+on plots.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,11 @@ def temperature_maps(result: Result) -> Any:
         figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
         for f in fields:
             middle = [p.size // 2 for p in f.positions]
-            axis.plot(1e3 * f.positions[0], f.temperature_K[:, middle[1], middle[2]] - ZERO_C, label=f"{f.time_s:g} s")
+            axis.plot(
+                1e3 * f.positions[0],
+                f.temperature_K[:, middle[1], middle[2]] - ZERO_C,
+                label=f"{f.time_s:g} s",
+            )
         for s in cells:
             axis.axvspan(1e3 * s.box[0], 1e3 * s.box[1], color="0.5", alpha=0.12, lw=0)
         axis.set(xlabel="x / mm (shaded: cells)", ylabel="temperature / °C", title=result.case.name)
@@ -54,11 +60,27 @@ def temperature_maps(result: Result) -> Any:
         k = int(np.argmin(np.abs(f.positions[2] - height)))
         x, y = 1e3 * f.positions[0], 1e3 * f.positions[1]
         picture = axis.pcolormesh(
-            x, y, f.temperature_K[:, :, k].T - ZERO_C, shading="gouraud", cmap="inferno", vmin=low, vmax=high, rasterized=True
+            x,
+            y,
+            f.temperature_K[:, :, k].T - ZERO_C,
+            shading="gouraud",
+            cmap="inferno",
+            vmin=low,
+            vmax=high,
+            rasterized=True,
         )
         for s in cells:
             if s.box[4] <= height <= s.box[5]:
-                axis.add_patch(plt.Rectangle((1e3 * s.box[0], 1e3 * s.box[2]), 1e3 * s.size(0), 1e3 * s.size(1), fill=False, ec="w", lw=0.6))
+                axis.add_patch(
+                    plt.Rectangle(
+                        (1e3 * s.box[0], 1e3 * s.box[2]),
+                        1e3 * s.size(0),
+                        1e3 * s.size(1),
+                        fill=False,
+                        ec="w",
+                        lw=0.6,
+                    )
+                )
         axis.set_title(f"{f.time_s:g} s")
         axis.set_aspect("equal")
     for axis in axes[-1]:
@@ -94,14 +116,30 @@ def ignition_map(result: Result) -> Any:
     layout = result.case.layout
     assert layout is not None
     nx, ny, _ = layout.grid_arrangement if result.case.kind == "pack" else (result.case.n_cells, 1, 1)
-    times = np.array([np.nan if c["runaway_s"] is None else c["runaway_s"] for c in result.summary["cells"]])[: nx * ny].reshape(ny, nx)
+    times = np.array([np.nan if c["runaway_s"] is None else c["runaway_s"] for c in result.summary["cells"]])[
+        : nx * ny
+    ].reshape(ny, nx)
     figure, axis = plt.subplots(figsize=(1.2 + 1.3 * nx, 1.6 + 1.1 * ny), layout="constrained")
     shown = axis.imshow(times, origin="lower", cmap="magma", aspect="auto")
     for (j, i), value in np.ndenumerate(times):
         text = f"cell {j * nx + i}\n" + ("not within\nthis run" if np.isnan(value) else f"{value:.0f} s")
         luminous = np.isfinite(value) and value > 0.6 * np.nanmax(times)
-        axis.text(i, j, text, ha="center", va="center", color="k" if luminous or np.isnan(value) else "w", fontsize=9)
-    axis.set(xticks=range(nx), yticks=range(ny), xlabel="position along x", ylabel="row along y", title="time of runaway / s")
+        axis.text(
+            i,
+            j,
+            text,
+            ha="center",
+            va="center",
+            color="k" if luminous or np.isnan(value) else "w",
+            fontsize=9,
+        )
+    axis.set(
+        xticks=range(nx),
+        yticks=range(ny),
+        xlabel="position along x",
+        ylabel="row along y",
+        title="time of runaway / s",
+    )
     if np.isfinite(times).any():
         figure.colorbar(shown, ax=axis, label="s")
     return figure
@@ -128,7 +166,12 @@ def energy_split(result: Result) -> Any:
                 continue
             axis.barh(row, 1e-6 * value, left=1e-6 * left, label=f"{label}: {1e-6 * value:.2f} MJ")
             left += value
-    axis.set(yticks=[0, 1], yticklabels=["to", "from"], xlabel="energy / MJ", title=f"{result.case.name}: imbalance {e['imbalance']:.1e}")
+    axis.set(
+        yticks=[0, 1],
+        yticklabels=["to", "from"],
+        xlabel="energy / MJ",
+        title=f"{result.case.name}: imbalance {e['imbalance']:.1e}",
+    )
     axis.legend(fontsize=8, ncols=2)
     return figure
 
@@ -148,7 +191,9 @@ def _short_energy(result: Result) -> float:
         if "short" in names and use.short is not None:
             index = names.index("short")
             volume = solid.size(0) * solid.size(1) * solid.size(2)
-            total += float(result.traces.extent[-1, solid.cell, index]) * use.short.energy_J_m3 * use.soc * volume
+            total += (
+                float(result.traces.extent[-1, solid.cell, index]) * use.short.energy_J_m3 * use.soc * volume
+            )
     return total
 
 

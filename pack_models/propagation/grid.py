@@ -1,7 +1,8 @@
 """Structured box of volumes: what the network and the finite-element model are both built from.
 
-Lines along x, y and z cut the domain into volumes; each volume has a material and, where it reacts, a cell. Contact
-resistances sit on grid planes. Numpy only: the dolfinx process builds its mesh from the same object.
+Lines along x, y and z cut the domain into volumes; each volume has a material and, where it reacts, a cell.
+Contact resistances sit on grid planes. Numpy only: the dolfinx process builds its mesh from the same
+object.
 """
 
 from __future__ import annotations
@@ -90,39 +91,24 @@ class Grid:
         g = self.curvature + 1
         wx = (self.x[1:] ** g - self.x[:-1] ** g) / g if self.curvature else dx
         if axis == 1:
-            return np.asarray(np.broadcast_to((wx[:, None, None] * dz[None, None, :]), (dx.size, dy.size + 1, dz.size)))
-        return np.asarray(np.broadcast_to((wx[:, None, None] * dy[None, :, None]), (dx.size, dy.size, dz.size + 1)))
+            return np.asarray(
+                np.broadcast_to((wx[:, None, None] * dz[None, None, :]), (dx.size, dy.size + 1, dz.size))
+            )
+        return np.asarray(
+            np.broadcast_to((wx[:, None, None] * dy[None, :, None]), (dx.size, dy.size, dz.size + 1))
+        )
 
     def with_joint_layers(self) -> Grid:
-        """The same domain with every contact resistance as one thin layer of volumes of conductivity thickness/R.
+        """The same domain with every contact resistance as one thin layer of volumes of conductivity
+        thickness/R.
 
-        A joint between nodes of a conforming mesh has no element of its own; a layer a thousandth of its neighbour
-        thick, cut out of that neighbour, conducts the same heat and stores next to none.
+        A joint between nodes of a conforming mesh has no element of its own; a layer a thousandth of its
+        neighbour thick, cut out of that neighbour, conducts the same heat and stores next to none.
         """
         grid = self
         for contact in sorted(self.contacts, key=lambda c: (c.axis, -c.plane)):
             grid = _insert_layer(grid, contact)
         return replace(grid, contacts=())
-
-    def refined(self, factors: tuple[int, int, int]) -> Grid:
-        """Every volume cut into factors[0] x factors[1] x factors[2]."""
-        lines = [
-            np.concatenate(
-                [np.linspace(a, b, f, endpoint=False) for a, b in zip(line[:-1], line[1:], strict=True)] + [line[-1:]]
-            )
-            for line, f in zip(self.lines, factors, strict=True)
-        ]
-
-        def spread(a: np.ndarray) -> np.ndarray:
-            for axis, f in enumerate(factors):
-                a = np.repeat(a, f, axis=axis)
-            return a
-
-        contacts = tuple(replace(c, plane=c.plane * factors[c.axis]) for c in self.contacts)
-        return replace(
-            self, x=lines[0], y=lines[1], z=lines[2], material=spread(self.material), cell=spread(self.cell),
-            initial_K=spread(self.initial_K), contacts=contacts,
-        )  # fmt: skip
 
 
 def _insert_layer(grid: Grid, contact: Contact) -> Grid:

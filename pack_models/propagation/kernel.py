@@ -1,8 +1,8 @@
 """Compiles, loads and calls `kernel.c`: the abuse kinetics of many nodes.
 
-Works with numpy alone, because the process that has dolfinx imports it too. The shared library is built once by
-the first interpreter that has a C compiler (ziglang from our environment, else `cc`) into a cache folder keyed by
-the source, so that the dolfinx interpreter only loads it.
+Works with numpy alone, because the process that has dolfinx imports it too. The shared library is built
+once by the first interpreter that has a C compiler (ziglang from our environment, else `cc`) into a cache
+folder keyed by the source, so that the dolfinx interpreter only loads it.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ def build() -> Path:
         return target
     compilers = _compilers()
     if not compilers:
-        raise PropagationError("the kinetics kernel needs a C compiler once: pip install ziglang, or install gcc")
+        raise PropagationError(
+            "the kinetics kernel needs a C compiler once: pip install ziglang, or install gcc"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         out = Path(folder) / target.name
@@ -188,7 +190,11 @@ class Reactor:
         self.tables = tables
         self.cell_set = whole(cell_set)
         self.capacity_J_K = real(capacity_J_K)
-        self.site_start, self.site_cell, self.site_volume_m3 = whole(site_start), whole(site_cell), real(site_volume_m3)
+        self.site_start, self.site_cell, self.site_volume_m3 = (
+            whole(site_start),
+            whole(site_cell),
+            real(site_volume_m3),
+        )
         self.face_start, self.face_area_m2 = whole(face_start), real(face_area_m2)
         self.face_ambient_K, self.face_resistance_K_W = real(face_ambient_K), real(face_resistance_K_W)
         if self.site_start.size and int(np.diff(self.site_start).max(initial=0)) > MAX_SITES:
@@ -203,7 +209,9 @@ class Reactor:
         self._react = _library().react
 
     def react(self, temperature_K: np.ndarray, dt_s: float, limit_K: float) -> float:
-        """Advance species and temperature (in place) by dt without conduction; largest rise by reactions, K."""
+        """Advance species and temperature (in place) by dt without conduction; largest rise by reactions,
+        K.
+        """
         return float(
             self._react(
                 temperature_K.size,
@@ -262,13 +270,15 @@ class Lattice:
     def __init__(self, conductance_W_K: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
         self.shape = conductance_W_K[0].shape
         self._g = [np.ascontiguousarray(g, dtype=np.float64) for g in conductance_W_K]
-        self.row_sum = np.zeros(self.shape)  # of the off-diagonals: the diagonal of pure conduction
+        self.row_sum: np.ndarray = np.zeros(
+            self.shape
+        )  # of the off-diagonals: the diagonal of pure conduction
         for axis, g in enumerate(self._g):
             low, high = [slice(None)] * 3, [slice(None)] * 3
             low[axis], high[axis] = slice(0, -1), slice(1, None)
             self.row_sum += g
             self.row_sum[tuple(high)] += g[tuple(low)]
-        self.row_sum = self.row_sum.ravel()
+        self.row_sum = np.ravel(self.row_sum)
         n = self.row_sum.size
         self._head = (*self.shape, *(g.ctypes.data for g in self._g))
         self._work = np.zeros(4 * n)
@@ -281,7 +291,9 @@ class Lattice:
         return out
 
     def factor(self, extra: np.ndarray) -> tuple[np.ndarray, np.ndarray, float] | None:
-        """Diagonal, incomplete factor and total loss of K + diag(extra); None when that is not positive definite."""
+        """Diagonal, incomplete factor and total loss of K + diag(extra); None when that is not positive
+        definite.
+        """
         diagonal = self.row_sum + extra
         inverse = np.empty_like(diagonal)
         if self._library.conduct_factor(*self._head, diagonal.ctypes.data, inverse.ctypes.data):
@@ -294,7 +306,14 @@ class Lattice:
         """Solution and iterations (-1: not converged)."""
         x, b = guess.copy(), np.ascontiguousarray(rhs)
         count = self._library.conduct_solve(
-            *self._head, factor[0].ctypes.data, factor[1].ctypes.data, b.ctypes.data, x.ctypes.data,
-            self._work.ctypes.data, factor[2], rtol, 5000,
-        )  # fmt: skip
+            *self._head,
+            factor[0].ctypes.data,
+            factor[1].ctypes.data,
+            b.ctypes.data,
+            x.ctypes.data,
+            self._work.ctypes.data,
+            factor[2],
+            rtol,
+            5000,
+        )
         return x, int(count)

@@ -1,8 +1,9 @@
 """Kinetic sets of thermal runaway: read whole from the catalogue, checked, compiled for the kernel.
 
-A set is kept whole because an activation energy alone never defines a rate: A, Ea, form, heat, amount and initial
-value move together. Rates are per second, heat per m3 of cell; the extent of a reaction counts the species it
-consumes. `catalogue/kinetics/*.yaml` holds the published sets with their sources; a case may write its own inline.
+A set is kept whole because an activation energy alone never defines a rate: A, Ea, form, heat, amount and
+initial value move together. Rates are per second, heat per m3 of cell; the extent of a reaction counts the
+species it consumes. `catalogue/kinetics/*.yaml` holds the published sets with their sources; a case may
+write its own inline.
 
     kim = load_set("kim2007_lco")
     tables = compile_sets([SetInUse(kim, density_kg_m3=2580.0, ceiling_1_s=0.1)])
@@ -53,7 +54,8 @@ class Reaction:
     A_1_s, A_hot_1_s, hot_K : pre-exponential factor, and another above hot_K
     E_R_K : activation energy over the gas constant
     starts_K : no reaction below
-    heat_J_kg, amount : heat per kg and kg per m3 (basis "m3"), per kg of cell ("kg"); or J per m3 directly ("heat")
+    heat_J_kg, amount : heat per kg and kg per m3 (basis "m3"), per kg of cell ("kg"); or J per m3
+        directly ("heat")
     changes : other species, change per unit extent
     reverses : other reactions run backwards per unit extent: their species re-forms, their heat is taken back
     diffusion : (A 1/s, E/R K) of the Damköhler limit in series with the rate, or None
@@ -86,7 +88,9 @@ class Reaction:
 
 @dataclass(frozen=True)
 class Safety:
-    """Temperatures of the State of Safety, K: pathways accelerate, runaway is inevitable, the separator fails."""
+    """Temperatures of the State of Safety, K: pathways accelerate, runaway is inevitable, the separator
+    fails.
+    """
 
     onset_K: float = 363.15
     inevitable_K: float = 483.15
@@ -122,7 +126,9 @@ class KineticSet:
 
 @dataclass(frozen=True)
 class Short:
-    """Electric energy of the cell released inside once the separator has failed, first order in what is left."""
+    """Electric energy of the cell released inside once the separator has failed, first order in what is
+    left.
+    """
 
     energy_J_m3: float
     rate_1_s: float
@@ -199,11 +205,17 @@ def parse_set(data: Any, name: str, path: str, problems: list[str]) -> KineticSe
     known = {x.name for x in reactions}
     for x in reactions:
         if x.consumes in owners:
-            r.problem(f"reactions.{x.name}.consumes", f"{x.consumes!r} is already consumed by {owners[x.consumes]!r}")
+            r.problem(
+                f"reactions.{x.name}.consumes",
+                f"{x.consumes!r} is already consumed by {owners[x.consumes]!r}",
+            )
         owners[x.consumes] = x.name
         for other in x.reverses:
             if other not in known:
-                r.problem(f"reactions.{x.name}.reverses", f"no reaction named {other!r}; expected {', '.join(known)}")
+                r.problem(
+                    f"reactions.{x.name}.reverses",
+                    f"no reaction named {other!r}; expected {', '.join(known)}",
+                )
     if len(species) > MAX_SPECIES - 1 or len(reactions) > MAX_REACTIONS - 1:
         r.problem("reactions", f"at most {MAX_REACTIONS - 1} reactions and {MAX_SPECIES - 1} species")
     soc = r.mapping("soc")
@@ -211,7 +223,9 @@ def parse_set(data: Any, name: str, path: str, problems: list[str]) -> KineticSe
     exponents: list[dict[str, float]] = []
     for kind, allowed in (("species", species), ("heat", {x.name: 0.0 for x in reactions})):
         part = soc.mapping(kind)
-        exponents.append({key: part.number(key, 1.0, low=0.0, high=5.0) for key in list(part.data) if key in allowed})
+        exponents.append(
+            {key: part.number(key, 1.0, low=0.0, high=5.0) for key in list(part.data) if key in allowed}
+        )
         part.finish()
     soc.finish()
     s = r.mapping("safety")
@@ -236,9 +250,16 @@ def parse_set(data: Any, name: str, path: str, problems: list[str]) -> KineticSe
     )
     g.finish()
     result = KineticSet(
-        r.text("name", name), r.text("about", ""), r.text("source", ""), species, tuple(reactions),
-        exponents[0], exponents[1], safety, gas,
-    )  # fmt: skip
+        r.text("name", name),
+        r.text("about", ""),
+        r.text("source", ""),
+        species,
+        tuple(reactions),
+        exponents[0],
+        exponents[1],
+        safety,
+        gas,
+    )
     r.finish()
     return result
 
@@ -256,9 +277,13 @@ def _parse_reaction(
     form = r.text("form", "power", tuple(kernel.FORMS))
     order = r.number("order", 1.0, low=0.0, high=4.0)
     if r.has("E_J_mol") and not r.has("A_1_s"):
-        r.problem("A_1_s", "missing: E_J_mol without A_1_s does not define a rate; give the pair of one source")
+        r.problem(
+            "A_1_s", "missing: E_J_mol without A_1_s does not define a rate; give the pair of one source"
+        )
     elif r.has("A_1_s") and not r.has("E_J_mol"):
-        r.problem("E_J_mol", "missing: A_1_s without E_J_mol does not define a rate; give the pair of one source")
+        r.problem(
+            "E_J_mol", "missing: A_1_s without E_J_mol does not define a rate; give the pair of one source"
+        )
     a = r.number("A_1_s", math.nan, low=0.0, low_open=True)
     e = r.number("E_J_mol", math.nan, low=0.0, high=1e6)
     if not r.has("A_1_s") and not r.has("E_J_mol"):
@@ -286,7 +311,9 @@ def _parse_reaction(
         if who not in species:
             f.problem("species", f"no species named {who!r}; expected one of {', '.join(species)}")
         if f.has("exp_scale") and f.has("limit"):
-            factors.append(Factor("critical", who, f.number("exp_scale", low=0, low_open=True), f.number("limit", low=0)))
+            factors.append(
+                Factor("critical", who, f.number("exp_scale", low=0, low_open=True), f.number("limit", low=0))
+            )
         elif f.has("exp_scale"):
             factors.append(Factor("exp", who, f.number("exp_scale", low=0, low_open=True)))
         elif f.has("power"):
@@ -310,14 +337,33 @@ def _parse_reaction(
     diffusion = None
     if r.has("diffusion_limit"):
         d = r.mapping("diffusion_limit")
-        diffusion = (d.number("A_1_s", low=0, low_open=True), d.number("E_J_mol", low=0, high=1e6) / gas_constant)
+        diffusion = (
+            d.number("A_1_s", low=0, low_open=True),
+            d.number("E_J_mol", low=0, high=1e6) / gas_constant,
+        )
         d.finish()
     ceiling = r.number("ceiling_1_s", None, low=0.0, low_open=True)
     r.finish()
     return Reaction(
-        name, pathway, consumes, form, order, a, a_hot, hot, e / gas_constant, starts, heat, amount, basis,
-        stoich, back, tuple(factors), diffusion, ceiling,
-    )  # fmt: skip
+        name,
+        pathway,
+        consumes,
+        form,
+        order,
+        a,
+        a_hot,
+        hot,
+        e / gas_constant,
+        starts,
+        heat,
+        amount,
+        basis,
+        stoich,
+        back,
+        tuple(factors),
+        diffusion,
+        ceiling,
+    )
 
 
 @dataclass(frozen=True)
@@ -343,8 +389,12 @@ class Pathways:
         safe = np.where(self.extent_end > 0, self.extent_end, 1.0)
         return np.clip(np.where(self.extent_end > 0, extent / safe, 0.0), 0.0, 1.0)
 
-    def state_of_safety(self, conversion: np.ndarray, temperature_K: np.ndarray, safety: Safety) -> np.ndarray:
-        """SoS = 1 - sum(w alpha) - lambda max(0, T - T_onset)/(T_inevitable - T_onset), in 0...1 (DESIGN.md, section 8)."""
+    def state_of_safety(
+        self, conversion: np.ndarray, temperature_K: np.ndarray, safety: Safety
+    ) -> np.ndarray:
+        """SoS = 1 - sum(w alpha) - lambda max(0, T - T_onset)/(T_inevitable - T_onset), in 0...1
+        (DESIGN.md, section 8).
+        """
         over = np.maximum(0.0, temperature_K - safety.onset_K) / (safety.inevitable_K - safety.onset_K)
         return np.asarray(np.clip(1.0 - conversion @ self.weight - safety.weight * over, 0.0, 1.0))
 
@@ -376,9 +426,22 @@ def _rows(use: SetInUse) -> tuple[list[Reaction], dict[str, float], list[float]]
     if use.short is not None and use.short.energy_J_m3 > 0:
         energy = use.short.energy_J_m3 * use.soc
         reactions.append(
-            Reaction("short", "short", "charge", "power", 1.0, use.short.rate_1_s, use.short.rate_1_s, _FOREVER_K, 0.0,
-                     use.short.starts_K, energy, 1.0, "m3")
-        )  # fmt: skip
+            Reaction(
+                "short",
+                "short",
+                "charge",
+                "power",
+                1.0,
+                use.short.rate_1_s,
+                use.short.rate_1_s,
+                _FOREVER_K,
+                0.0,
+                use.short.starts_K,
+                energy,
+                1.0,
+                "m3",
+            )
+        )
         start["charge"] = 1.0
         heats.append(energy)
     return reactions, start, heats
@@ -391,9 +454,13 @@ def pathways(use: SetInUse) -> Pathways:
     end = np.zeros(len(reactions))
     for i, x in enumerate(reactions):  # producers come first, so their ends are known
         produced = sum(
-            end[j] * (y.changes.get(x.consumes, 0.0) + sum(f for o, f in y.reverses.items() if by_name[o].consumes == x.consumes))
+            end[j]
+            * (
+                y.changes.get(x.consumes, 0.0)
+                + sum(f for o, f in y.reverses.items() if by_name[o].consumes == x.consumes)
+            )
             for j, y in enumerate(reactions[:i])
-        )  # fmt: skip
+        )
         end[i] = 0.0 if x.form == "source" else start[x.consumes] + max(0.0, produced)
     total = np.array(heats) * end
     weight = np.where([x.pathway in SAFETY_PATHWAYS for x in reactions], np.maximum(total, 0.0), 0.0)
@@ -427,13 +494,21 @@ def compile_sets(uses: Sequence[SetInUse], cp_J_kgK: float = 1000.0, quiet_K_per
         for i, x in enumerate(reactions):
             scale = use.E_scale * use.pathway_E_scale.get(x.pathway, 1.0)
             own_ceiling = x.ceiling_1_s if x.ceiling_1_s is not None else use.ceiling_1_s
-            ceiling = 0.0 if x.pathway == "short" or x.form == "source" or own_ceiling is None else own_ceiling
+            ceiling = (
+                0.0 if x.pathway == "short" or x.form == "source" or own_ceiling is None else own_ceiling
+            )
             diffusion = x.diffusion or (0.0, 0.0)
             rd[s, i] = [
                 x.A_1_s * use.A_scale if x.pathway != "short" else x.A_1_s,
                 x.A_hot_1_s * use.A_scale if x.pathway != "short" else x.A_hot_1_s,
-                x.hot_K, x.E_R_K * scale, x.starts_K, ceiling, *diffusion, x.order, heats[i],
-            ]  # fmt: skip
+                x.hot_K,
+                x.E_R_K * scale,
+                x.starts_K,
+                ceiling,
+                *diffusion,
+                x.order,
+                heats[i],
+            ]
             own = index[x.consumes]
             if x.form != "source":
                 stoich[s, i, own] = -1.0
@@ -453,7 +528,9 @@ def compile_sets(uses: Sequence[SetInUse], cp_J_kgK: float = 1000.0, quiet_K_per
 
 
 def _quiet_temperature(tables: Tables, index: int, limit_W_m3: float) -> float:
-    """Temperature below which no pathway of fresh material releases more than the limit, K (bisection to 0.1 K)."""
+    """Temperature below which no pathway of fresh material releases more than the limit, K (bisection to
+    0.1 K).
+    """
     rates = kernel.Rates(tables, index)
     heat = np.abs(tables.heat_J_m3[index, : tables.n_reactions])
 

@@ -1,16 +1,18 @@
 """Where the solids of a case are, and the grid lines that follow from them.
 
-A layout is a list of axis-aligned boxes (cells, plates, barriers, busbars) over a background material, joints on
-planes, and a mesh count per cell; `make_grid` cuts it into volumes. Cylindrical cells enter as square prisms of the
-same volume at the same pitch: the gap between them is a little narrower than in reality along the diagonal and wider
-at the closest point, which errs to the safe side of heat transfer only when the gap conducts worse than the cell.
+A layout is a list of axis-aligned boxes (cells, plates, barriers, busbars) over a background material,
+joints on planes, and a mesh count per cell; `make_grid` cuts it into volumes. Cylindrical cells enter as
+square prisms of the same volume at the same pitch: the gap between them is a little narrower than in
+reality along the diagonal and wider at the closest point, which errs to the safe side of heat transfer only
+when the gap conducts worse than the cell.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -96,7 +98,8 @@ class Layout:
         for i, a in enumerate(self.solids):
             for b in self.solids[:i]:
                 deep = [
-                    min(a.box[2 * x + 1], b.box[2 * x + 1]) - max(a.box[2 * x], b.box[2 * x]) > _SAME_M for x in range(3)
+                    min(a.box[2 * x + 1], b.box[2 * x + 1]) - max(a.box[2 * x], b.box[2 * x]) > _SAME_M
+                    for x in range(3)
                 ]
                 if all(deep):
                     found.append((a.name, b.name))
@@ -111,7 +114,7 @@ def _line(layout: Layout, axis: int, cell_mesh: Sequence[int], refine: int) -> n
         if not np.any(np.abs(edges - position) < 1e-7):
             edges = np.sort(np.append(edges, position))
     pieces = [edges[:1]]
-    for a, b in zip(edges[:-1], edges[1:], strict=True):
+    for a, b in pairwise(edges):
         count, whole_cell = 1, False
         for s in layout.solids:
             if s.box[2 * axis] <= a + _SAME_M and s.box[2 * axis + 1] >= b - _SAME_M:
@@ -145,7 +148,10 @@ def make_grid(layout: Layout, cell_mesh: Sequence[int], refine: Sequence[int] = 
     initial = np.full(shape, layout.initial_K)
     for s in layout.solids:
         window = tuple(
-            slice(int(np.searchsorted(line, s.box[2 * a] - _SAME_M)), int(np.searchsorted(line, s.box[2 * a + 1] - _SAME_M)))
+            slice(
+                int(np.searchsorted(line, s.box[2 * a] - _SAME_M)),
+                int(np.searchsorted(line, s.box[2 * a + 1] - _SAME_M)),
+            )
             for a, line in enumerate((x, y, z))
         )
         material[window] = order.index(s.material)
@@ -160,10 +166,17 @@ def make_grid(layout: Layout, cell_mesh: Sequence[int], refine: Sequence[int] = 
         if 0 < plane < line.size - 1:
             contacts.append(Contact(j.axis, plane, j.resistance_m2K_W))
     grid = Grid(
-        x, y, z, material, cell,
-        np.array([layout.materials[m].k_W_mK for m in order]), np.array([layout.materials[m].rho_cp for m in order]),
-        initial, tuple(contacts), layout.curvature,
-    )  # fmt: skip
+        x,
+        y,
+        z,
+        material,
+        cell,
+        np.array([layout.materials[m].k_W_mK for m in order]),
+        np.array([layout.materials[m].rho_cp for m in order]),
+        initial,
+        tuple(contacts),
+        layout.curvature,
+    )
     if layout.mode is not None:
         amplitude, numbers = layout.mode
         shape_function = np.ones(shape)
@@ -173,7 +186,6 @@ def make_grid(layout: Layout, cell_mesh: Sequence[int], refine: Sequence[int] = 
             form[axis] = centre.size
             shape_function = shape_function * np.cos(n * np.pi * (centre - low) / (high - low)).reshape(form)
         initial = initial + amplitude * shape_function
-        from dataclasses import replace
 
         grid = replace(grid, initial_K=initial)
     return grid

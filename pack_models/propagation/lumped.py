@@ -1,7 +1,7 @@
 """One body at one temperature: adiabatic calorimetry, oven tests, ramps.
 
-The stiff system (temperature, species, extents, energies) is integrated by BDF; the integrator restarts where a
-reaction starts or changes its pre-exponential factor, because those thresholds are discontinuities.
+The stiff system (temperature, species, extents, energies) is integrated by BDF; the integrator restarts
+where a reaction starts or changes its pre-exponential factor, because those thresholds are discontinuities.
 
     body = Body(SetInUse(load_set("kim2007_lco"), 2580.0), volume_m3=1.654e-5, capacity_J_m3K=2580 * 830)
     run = integrate(body, start_K=383.15, until_s=2e4)
@@ -13,7 +13,7 @@ Time s, temperature K, heat positive into the body.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.integrate import solve_ivp
@@ -106,7 +106,9 @@ class LumpedRun:
         return float(grid[j]), float(states[j][0]), float(slopes[j])
 
 
-def integrate(body: Body, start_K: float, until_s: float, rtol: float = 1e-8, stop_K: float | None = None) -> LumpedRun:
+def integrate(
+    body: Body, start_K: float, until_s: float, rtol: float = 1e-8, stop_K: float | None = None
+) -> LumpedRun:
     """Integrate a body from fresh material at `start_K`.
 
     Parameters
@@ -134,7 +136,9 @@ def integrate(body: Body, start_K: float, until_s: float, rtol: float = 1e-8, st
         else:
             slope = (heat * body.volume_m3 + heater - convection - radiation) / capacity
         # Energies are scaled by the capacity so that every component is of order kelvin.
-        return np.concatenate([[slope], dy, extent_rate, [convection / capacity, radiation / capacity, heater / capacity]])
+        return np.concatenate(
+            [[slope], dy, extent_rate, [convection / capacity, radiation / capacity, heater / capacity]]
+        )
 
     u = np.concatenate([[start_K], tables.initial[0], np.zeros(nr + 3)])
     scale = np.maximum(tables.initial[0], 1e-2 * max(1.0, tables.initial[0].max()))
@@ -154,9 +158,13 @@ def integrate(body: Body, start_K: float, until_s: float, rtol: float = 1e-8, st
             event.terminal, event.direction = True, 1.0  # type: ignore[attr-defined]
             events.append(event)
         end = next(s for s in stops if s > t)
-        done = solve_ivp(rhs, (t, end), u, method="BDF", rtol=rtol, atol=atol, events=events, dense_output=True)
-        if not done.success:
-            raise SolverError(f"0-D integration stopped at {done.t[-1]:g} s and {done.y[0, -1]:.1f} K: {done.message}")
+        done = solve_ivp(
+            rhs, (t, end), u, method="BDF", rtol=rtol, atol=atol, events=events, dense_output=True
+        )
+        if not done.success or done.sol is None:
+            raise SolverError(
+                f"0-D integration stopped at {done.t[-1]:g} s and {done.y[0, -1]:.1f} K: {done.message}"
+            )
         times.append(done.t[1:])
         states.append(done.y[:, 1:])
         pieces.append((t, float(done.t[-1]), done.sol))
@@ -164,7 +172,9 @@ def integrate(body: Body, start_K: float, until_s: float, rtol: float = 1e-8, st
         if done.status == 1:
             if stop_K is not None and u[0] >= stop_K - 1e-6:
                 break
-            u[0] = np.nextafter(edges[np.argmin(np.abs(edges - u[0]))], np.inf)  # land on the far side of the threshold
+            u[0] = np.nextafter(
+                edges[np.argmin(np.abs(edges - u[0]))], np.inf
+            )  # land on the far side of the threshold
     time_s, y = np.concatenate(times), np.concatenate(states, axis=1)
     slope = np.array([rhs(float(a), b)[0] for a, b in zip(time_s, y.T, strict=True)])
     heat = np.array([rates(b[0], b[1 : 1 + ns])[0] for b in y.T]) * body.volume_m3
@@ -174,24 +184,42 @@ def integrate(body: Body, start_K: float, until_s: float, rtol: float = 1e-8, st
     stored = capacity * float(y[0, -1] - start_K)
     turnover = max(abs(released) + abs(heater) + abs(min(convection + radiation, 0.0)), 1e-30)
     energy = {
-        "stored": stored, "reactions": released, "convection": convection, "radiation": radiation, "abuse": heater,
-        "imbalance": 0.0 if body.ramp_K_s is not None
+        "stored": stored,
+        "reactions": released,
+        "convection": convection,
+        "radiation": radiation,
+        "abuse": heater,
+        "imbalance": 0.0
+        if body.ramp_K_s is not None
         else abs(stored + convection + radiation - released - heater) / turnover,
-    }  # fmt: skip
+    }
     return LumpedRun(
-        time_s, y[0], y[1 : 1 + ns].T, extent, slope, heat, energy, paths, tuple(pieces), lambda a, b: float(rhs(a, b)[0])
+        time_s,
+        y[0],
+        y[1 : 1 + ns].T,
+        extent,
+        slope,
+        heat,
+        energy,
+        paths,
+        tuple(pieces),
+        lambda a, b: float(rhs(a, b)[0]),
     )
 
 
-def critical_ambient(body: Body, start_K: float | None, low_K: float, high_K: float, until_s: float, tolerance_K: float = 0.02) -> tuple[float, float]:
+def critical_ambient(
+    body: Body, start_K: float | None, low_K: float, high_K: float, until_s: float, tolerance_K: float = 0.02
+) -> tuple[float, float]:
     """Bracket (none, runaway) of the ambient temperature above which a body runs away within `until_s`.
 
-    Runaway: the body gets 80 K hotter than its surroundings. `start_K` None starts at the ambient temperature itself.
+    Runaway: the body gets 80 K hotter than its surroundings. `start_K` None starts at the ambient
+    temperature itself.
     """
-    from dataclasses import replace
 
     while high_K - low_K > tolerance_K:
         middle = 0.5 * (low_K + high_K)
-        run = integrate(replace(body, ambient_K=middle), start_K or middle, until_s, rtol=1e-7, stop_K=middle + 80.0)
+        run = integrate(
+            replace(body, ambient_K=middle), start_K or middle, until_s, rtol=1e-7, stop_K=middle + 80.0
+        )
         low_K, high_K = (low_K, middle) if run.peak_K >= middle + 79.9 else (middle, high_K)
     return low_K, high_K

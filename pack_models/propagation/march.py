@@ -1,10 +1,10 @@
 """Time stepping shared by the network and the finite elements.
 
-Strang splitting: half a step of reactions and radiation at every node (kernel.c), a whole step of conduction with
-boundaries and heaters (TR-BDF2 or backward Euler), half a step of reactions. The step lies on a ladder of powers of
-two below the largest one, so that few matrices are ever needed; it is halved and repeated when reactions or
-conduction change a node too much. What crosses each boundary is added up from the very fluxes of the scheme, so the
-energy balance closes to the accuracy of the linear solver.
+Strang splitting: half a step of reactions and radiation at every node (kernel.c), a whole step of
+conduction with boundaries and heaters (TR-BDF2 or backward Euler), half a step of reactions. The step lies
+on a ladder of powers of two below the largest one, so that few matrices are ever needed; it is halved and
+repeated when reactions or conduction change a node too much. What crosses each boundary is added up from
+the very fluxes of the scheme, so the energy balance closes to the accuracy of the linear solver.
 
 numpy only: the dolfinx process runs this loop too. Time s, temperature K, energy J.
 """
@@ -133,7 +133,9 @@ class March:
     def cell_mean_K(self) -> np.ndarray:
         """(n_cells,) volume-mean temperature."""
         p = self.problem
-        local = np.bincount(p.reactor.site_cell, self._cell_share * self.temperature_K[p.site_node], p.n_cells)
+        local = np.bincount(
+            p.reactor.site_cell, self._cell_share * self.temperature_K[p.site_node], p.n_cells
+        )
         return self._total(local)
 
     def cell_max_K(self) -> np.ndarray:
@@ -141,7 +143,9 @@ class March:
         p = self.problem
         out = np.zeros(p.n_cells)
         if self._present.size:
-            out[self._present] = np.maximum.reduceat(self.temperature_K[p.site_node][self._order], self._first)
+            out[self._present] = np.maximum.reduceat(
+                self.temperature_K[p.site_node][self._order], self._first
+            )
         return self.conduction.largest(out)
 
     def cell_extent(self) -> np.ndarray:
@@ -233,7 +237,9 @@ class March:
             net0, net2 = first / c, 2.0 / (GAMMA * dt_s) * (end - carried)
             net1 = 2.0 / (GAMMA * dt_s) * (middle - start) - net0
             kappa = (-3.0 * GAMMA**2 + 4.0 * GAMMA - 2.0) / (12.0 * (2.0 - GAMMA))
-            estimate = 2.0 * kappa * dt_s * (net0 / GAMMA - net1 / (GAMMA * (1.0 - GAMMA)) + net2 / (1.0 - GAMMA))
+            estimate = (
+                2.0 * kappa * dt_s * (net0 / GAMMA - net1 / (GAMMA * (1.0 - GAMMA)) + net2 / (1.0 - GAMMA))
+            )
             error = float(np.abs(estimate).max(initial=0.0))
             w, d = math.sqrt(2.0) / 4.0, 0.5 * GAMMA
             out = dt_s * (w * (outflow(start) + outflow(middle)) + d * outflow(end))
@@ -254,9 +260,17 @@ class March:
         """Everything that changes in time."""
         r, g = self.problem.reactor, self.ledger
         return (
-            self.temperature_K.copy(), r.species.copy(), r.extent_m3.copy(), r.radiated_J.copy(), g.boundary.copy(),
-            g.triggers.copy(), g.session, self.time_s, self.level, self._calm,
-        )  # fmt: skip
+            self.temperature_K.copy(),
+            r.species.copy(),
+            r.extent_m3.copy(),
+            r.radiated_J.copy(),
+            g.boundary.copy(),
+            g.triggers.copy(),
+            g.session,
+            self.time_s,
+            self.level,
+            self._calm,
+        )
 
     def restore(self, saved: tuple[Any, ...]) -> None:
         """Back to a snapshot; the arrays of the reactor keep their place (the kernel holds no pointers)."""
@@ -273,12 +287,18 @@ class March:
         rise = max(rise, self._react(0.5 * dt_s))
         self.time_s += dt_s
         if not np.isfinite(self.temperature_K).all():
-            raise SolverError(f"temperature is not finite at {self.time_s:g} s; choose a smaller run.step.largest_s")
+            raise SolverError(
+                f"temperature is not finite at {self.time_s:g} s; choose a smaller run.step.largest_s"
+            )
         limit = self.rules.conduction_K if self.rules.scheme == "trbdf2" else 5.0 * self.rules.conduction_K
         return max(rise / self.rules.reaction_K, error / limit)
 
-    def advance(self, until_s: float, on_step: Callable[[], None] | None = None) -> None:
-        """Step to `until_s` exactly, halving and doubling the step by the rules."""
+    def advance(self, until_s: float, on_step: Callable[[], bool] | None = None) -> bool:
+        """Step to `until_s` exactly, halving and doubling the step by the rules.
+
+        `on_step` is called after every accepted step; when it returns True the march ends there and so does
+        this function, with True.
+        """
         rules = self.rules
         while self.time_s < until_s - 1e-9 * max(1.0, until_s):
             dt = max(rules.largest_s * 0.5**self.level, rules.smallest_s)
@@ -307,8 +327,9 @@ class March:
                 else:
                     self._calm = 0
                 self.level = min(self.level, max(0, math.ceil(math.log2(rules.largest_s / rules.smallest_s))))
-            if on_step is not None:
-                on_step()
+            if on_step is not None and on_step():
+                return True
+        return False
 
 
 def stops(problem: Problem, until_s: float, outputs_s: list[float]) -> list[float]:

@@ -1,8 +1,8 @@
 """Finite-volume network: one node per volume of the grid, conjugate gradients in C.
 
-Second order in space inside a material; joints and outer films in series with half a volume on each side, so a
-network as coarse as one node per cell still has the right resistances between nodes (and still cannot see a front
-inside a cell: `run.resolution_warning` says so).
+Second order in space inside a material; joints and outer films in series with half a volume on each side,
+so a network as coarse as one node per cell still has the right resistances between nodes (and still cannot
+see a front inside a cell: `run.resolution_warning` says so).
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from .kernel import Lattice
 
 
 def conductances(grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Conductance of every volume to its upper neighbour along x, y, z, W/K; (nx, ny, nz) each, 0 at the end."""
+    """Conductance of every volume to its upper neighbour along x, y, z, W/K; (nx, ny, nz) each, 0 at the
+    end.
+    """
     found = []
     for axis in range(3):
         n = grid.shape[axis]
@@ -63,8 +65,8 @@ class NetworkConduction:
         x, count = (guess_K, -1) if factor is None else self.lattice.solve(factor, rhs_W, guess_K, self.rtol)
         if count < 0:
             raise SolverError(
-                "conjugate gradients did not converge; a conductance or capacity is zero, or not finite, or the step is "
-                "far too large: check k_W_mK, cp_J_kgK and run.step.largest_s"
+                "conjugate gradients did not converge: a conductance or capacity is zero or not finite, or "
+                "the step is far too large; check k_W_mK, cp_J_kgK and run.step.largest_s"
             )
         self.iterations += count
         return x

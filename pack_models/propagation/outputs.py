@@ -1,7 +1,7 @@
 """Files of a run: summary.json, cells.csv, fields.xdmf, PNG figures. A folder that is not complete says so.
 
-`summary.json` carries `status`: "running" from the first moment, "failed" with the error, "complete" last of all.
-Tables are written under a partial name and renamed; `read_summary` refuses what is not complete.
+`summary.json` carries `status`: "running" from the first moment, "failed" with the error, "complete" last
+of all. Tables are written under a partial name and renamed; `read_summary` refuses what is not complete.
 """
 
 from __future__ import annotations
@@ -59,12 +59,17 @@ def read_summary(folder: Path) -> dict[str, Any]:
     summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if summary.get("status") != "complete":
         reason = f": {summary['error']}" if "error" in summary else ""
-        raise PropagationError(f"{folder}: the run is {summary.get('status', 'of unknown state')}, its outputs are partial{reason}")
+        raise PropagationError(
+            f"{folder}: the run is {summary.get('status', 'of unknown state')}, "
+            f"its outputs are partial{reason}"
+        )
     return summary
 
 
 def write_cells(path: Path, result: Result, rows: int = 1000) -> None:
-    """One row per time and cell: temperatures, conversions by pathway, State of Safety, gas, pressure, voltage fraction."""
+    """One row per time and cell: temperatures, conversions by pathway, State of Safety, gas, pressure,
+    voltage fraction.
+    """
     t = result.traces
     states = cell_states(result.case, t)
     pick = np.unique(np.linspace(0, t.time_s.size - 1, min(rows, t.time_s.size)).round().astype(int))
@@ -72,14 +77,31 @@ def write_cells(path: Path, result: Result, rows: int = 1000) -> None:
     temporary = path.with_suffix(".partial")
     with open(temporary, "w", newline="", encoding="utf-8") as file:
         out = csv.writer(file)
-        out.writerow(["time_s", "cell", "temperature_mean_K", "temperature_max_K", *(f"conversion_{n}" for n in names),
-                      "state_of_safety", "gas_mol_per_m3", "pressure_Pa", "voltage_fraction"])  # fmt: skip
+        out.writerow(
+            [
+                "time_s",
+                "cell",
+                "temperature_mean_K",
+                "temperature_max_K",
+                *(f"conversion_{n}" for n in names),
+                "state_of_safety",
+                "gas_mol_per_m3",
+                "pressure_Pa",
+                "voltage_fraction",
+            ]
+        )
         for i in pick:
             for c in range(result.case.n_cells):
                 values = [
-                    t.time_s[i], t.mean_K[i, c], t.max_K[i, c], *(states.conversion[n][i, c] for n in names),
-                    states.state_of_safety[i, c], states.gas_mol_per_m3[i, c], states.pressure_Pa[i, c], states.voltage_fraction[i, c],
-                ]  # fmt: skip
+                    t.time_s[i],
+                    t.mean_K[i, c],
+                    t.max_K[i, c],
+                    *(states.conversion[n][i, c] for n in names),
+                    states.state_of_safety[i, c],
+                    states.gas_mol_per_m3[i, c],
+                    states.pressure_Pa[i, c],
+                    states.voltage_fraction[i, c],
+                ]
                 out.writerow([f"{values[0]:.8g}", c, *(f"{v:.7g}" for v in values[1:])])
     os.replace(temporary, path)
 
@@ -90,10 +112,14 @@ def write_probes(path: Path, result: Result) -> None:
         out = csv.writer(file)
         out.writerow(["time_s", *(f"{name}_K" for name in result.case.probes)])
         for field in result.fields:
-            out.writerow([f"{field.time_s:.8g}", *(f"{field.at(p):.7g}" for p in result.case.probes.values())])
+            out.writerow(
+                [f"{field.time_s:.8g}", *(f"{field.at(p):.7g}" for p in result.case.probes.values())]
+            )
 
 
-def write_all(folder: Path, result: Result, refinement: dict[str, Any] | None = None, figures: bool = True) -> dict[str, Any]:
+def write_all(
+    folder: Path, result: Result, refinement: dict[str, Any] | None = None, figures: bool = True
+) -> dict[str, Any]:
     """Every file of a run; returns the summary."""
     write_cells(folder / "cells.csv", result)
     if result.case.probes and result.fields:
@@ -103,8 +129,11 @@ def write_all(folder: Path, result: Result, refinement: dict[str, Any] | None = 
 
         save_figures(folder, result)
     summary = {
-        "status": "complete", "case": result.case.name, **result.summary, "refinement": refinement,
+        "status": "complete",
+        "case": result.case.name,
+        **result.summary,
+        "refinement": refinement,
         "energy_history": [{"time_s": t, **e} for t, e in result.energies],
-    }  # fmt: skip
+    }
     write_json(folder / "summary.json", summary)
     return summary

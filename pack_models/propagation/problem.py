@@ -1,7 +1,9 @@
-"""Node arrays of a grid: capacities, reacting sites, outer faces, heaters; for volumes (network) or vertices (fem).
+"""Node arrays of a grid: capacities, reacting sites, outer faces, heaters; for volumes (network) or
+vertices (fem).
 
-Both models solve C dT/dt = -K T - sum_g s_g G_g (T - T_g) + P + reactions - radiation node by node; they differ in
-where the nodes sit and in K. Everything but K is made here, so that they cannot drift apart. Numpy only.
+Both models solve C dT/dt = -K T - sum_g s_g G_g (T - T_g) + P + reactions - radiation node by node; they
+differ in where the nodes sit and in K. Everything but K is made here, so that they cannot drift apart.
+Numpy only.
 """
 
 from __future__ import annotations
@@ -161,8 +163,8 @@ def build(
     local[keep] = np.arange(keep.size)
 
     # Sites: (node, cell) pairs with their share of the cell's volume.
-    pairs: dict[str, np.ndarray] = {"node": np.zeros(0, dtype=np.int64), "cell": np.zeros(0, dtype=np.int64)}
-    shares = np.zeros(0)
+    pairs: dict[str, np.ndarray] = {"node": np.zeros(0, np.int64), "cell": np.zeros(0, np.int64)}
+    shares: np.ndarray = np.zeros(0)
     reacting = cell >= 0
     if reacting.any():
         nodes = np.concatenate([local[node[reacting]] for node, _ in corners])
@@ -171,7 +173,7 @@ def build(
         ours = nodes >= 0
         key = nodes[ours] * (int(cell.max()) + 1) + cells[ours]
         unique, inverse = np.unique(key, return_inverse=True)
-        shares = np.bincount(inverse, part[ours], unique.size)
+        shares = np.asarray(np.bincount(inverse, part[ours], unique.size), dtype=float)
         pairs = {"node": unique // (int(cell.max()) + 1), "cell": unique % (int(cell.max()) + 1)}
     n_cells = int(cell_set.size)
     cell_volume = np.bincount(cell[reacting], volume.ravel()[reacting], n_cells) if n_cells else np.zeros(0)
@@ -201,15 +203,24 @@ def build(
     face_node = np.concatenate([local[f[0]] for f in faces]) if faces else np.zeros(0, dtype=np.int64)
     face_area = np.concatenate([f[1] for f in faces]) if faces else np.zeros(0)
     face_resistance = np.concatenate([f[2] for f in faces]) if faces else np.zeros(0)
-    face_group = np.concatenate([np.full(f[0].size, f[3]) for f in faces]) if faces else np.zeros(0, dtype=np.int64)
+    face_group = (
+        np.concatenate([np.full(f[0].size, f[3]) for f in faces]) if faces else np.zeros(0, dtype=np.int64)
+    )
     order = np.argsort(face_node, kind="stable")
     order = order[face_node[order] >= 0]
     ambient = np.array([b.ambient_K for b in boundaries])
     reactor = Reactor(
-        tables, cell_set, capacity[keep], site_start, pairs["cell"], shares,
-        np.searchsorted(face_node[order], np.arange(keep.size + 1)), face_area[order],
-        ambient[face_group[order]] if order.size else np.zeros(0), face_resistance[order],
-    )  # fmt: skip
+        tables,
+        cell_set,
+        capacity[keep],
+        site_start,
+        pairs["cell"],
+        shares,
+        np.searchsorted(face_node[order], np.arange(keep.size + 1)),
+        face_area[order],
+        ambient[face_group[order]] if order.size else np.zeros(0),
+        face_resistance[order],
+    )
 
     weights = np.zeros((len(triggers), n_nodes))
     centre = np.meshgrid(*grid.centres(), indexing="ij")
@@ -226,15 +237,28 @@ def build(
         for node, share in corners:
             weights[i] += np.bincount(node[inside], share[inside] / total, n_nodes)
     return Problem(
-        capacity[keep], initial[keep], reactor, pairs["node"], conductance[:, keep], ambient,
-        np.array([b.cooled for b in boundaries], dtype=bool), np.array([b.follows_ambient for b in boundaries], dtype=bool),
-        tuple(b.side for b in boundaries), face_group[order], weights[:, keep], tuple(triggers), n_cells, cell_volume,
+        capacity[keep],
+        initial[keep],
+        reactor,
+        pairs["node"],
+        conductance[:, keep],
+        ambient,
+        np.array([b.cooled for b in boundaries], dtype=bool),
+        np.array([b.follows_ambient for b in boundaries], dtype=bool),
+        tuple(b.side for b in boundaries),
+        face_group[order],
+        weights[:, keep],
+        tuple(triggers),
+        n_cells,
+        cell_volume,
         np.ones(len(boundaries)),
-    )  # fmt: skip
+    )
 
 
 def _outer_faces(grid: Grid, side: str, vertices: bool) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(node, area, resistance K/W to the face) of one outer side; four entries for vertices, one for volumes."""
+    """(node, area, resistance K/W to the face) of one outer side; four entries for vertices, one for
+    volumes.
+    """
     axis, last = SIDES.index(side) // 2, SIDES.index(side) % 2
     shape = grid.shape
     area = np.take(grid.face_area_m2(axis), -1 if last else 0, axis=axis).ravel()
@@ -275,5 +299,7 @@ def to_message(boundaries: list[Boundary], triggers: list[Trigger]) -> dict[str,
 def from_message(message: dict[str, Any]) -> tuple[list[Boundary], list[Trigger]]:
     """Inverse of `to_message`."""
     boundaries = [Boundary(**{**b, "sink_W_m3K": tuple(b["sink_W_m3K"])}) for b in message["boundaries"]]
-    triggers = [Trigger(**{**t, "region": tuple(t["region"]) if t["region"] else None}) for t in message["triggers"]]
+    triggers = [
+        Trigger(**{**t, "region": tuple(t["region"]) if t["region"] else None}) for t in message["triggers"]
+    ]
     return boundaries, triggers

@@ -1,24 +1,27 @@
 """Reads keys of a YAML mapping with their range, collecting every mistake instead of stopping at the first.
 
-    r = Reader(data, "geometry", problems)
-    thickness = r.number("thickness_m", low=0, low_open=True)
-    r.finish()          # unknown keys become problems, with the nearest known key
+r = Reader(data, "geometry", problems)
+thickness = r.number("thickness_m", low=0, low_open=True)
+r.finish()          # unknown keys become problems, with the nearest known key
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 REQUIRED: Any = object()
+# What an optional number reads as when the caller gave None as its default.
+_ABSENT: Any = None
 
 
 def bounds_text(low: float | None, high: float | None, low_open: bool) -> str:
     """Allowed range in words, for an error message."""
     if low is not None and high is not None:
-        return f"{'more than ' if low_open else 'between '}{low:g}{' and at most ' if low_open else ' and '}{high:g}"
+        return f"more than {low:g} and at most {high:g}" if low_open else f"between {low:g} and {high:g}"
     if low is not None:
         return f"{'more than' if low_open else 'at least'} {low:g}"
     return f"at most {high:g}" if high is not None else "any number"
@@ -54,17 +57,19 @@ class Reader:
         self.known.add(key)
         return self.data.get(key, default)
 
-    def check(self, key: str, value: Any, low: float | None, high: float | None, low_open: bool) -> float | None:
+    def check(
+        self, key: str, value: Any, low: float | None, high: float | None, low_open: bool
+    ) -> float | None:
         """A finite number within the range, or a problem and None."""
         if isinstance(value, str):  # YAML 1.1 reads 1e9 (no dot) as text
-            try:
+            with contextlib.suppress(ValueError):
                 value = float(value)
-            except ValueError:
-                pass
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             self.problem(key, f"{value!r} is not a number; expected {bounds_text(low, high, low_open)}")
             return None
-        if (low is not None and (value < low or (low_open and value == low))) or (high is not None and value > high):
+        if (low is not None and (value < low or (low_open and value == low))) or (
+            high is not None and value > high
+        ):
             self.problem(key, f"{value:g} is out of range; expected {bounds_text(low, high, low_open)}")
             return None
         return float(value)
@@ -82,11 +87,13 @@ class Reader:
             if default is REQUIRED:
                 self.problem(key, f"missing; expected a number, {bounds_text(low, high, low_open)}")
                 return math.nan
-            return default if default is None else float(default)
+            return float(default) if default is not None else _ABSENT
         value = self.check(key, self.data[key], low, high, low_open)
         return math.nan if value is None else value
 
-    def temperature(self, stem: str, default_K: Any = REQUIRED, low_K: float = 150.0, high_K: float = 3000.0) -> float:
+    def temperature(
+        self, stem: str, default_K: Any = REQUIRED, low_K: float = 150.0, high_K: float = 3000.0
+    ) -> float:
         """`stem_K` or `stem_C`, in K."""
         key_K, key_C = f"{stem}_K", f"{stem}_C"
         self.known |= {key_K, key_C}
@@ -101,7 +108,7 @@ class Reader:
         if default_K is REQUIRED:
             self.problem(key_C, f"missing; expected {key_C} or {key_K}")
             return math.nan
-        return default_K if default_K is None else float(default_K)
+        return float(default_K) if default_K is not None else _ABSENT
 
     def integer(self, key: str, default: Any = REQUIRED, low: int = 0, high: int = 10**9) -> int:
         """A whole number in range."""
@@ -144,7 +151,9 @@ class Reader:
         if not isinstance(value, str) or (among is not None and value not in among):
             expected = f"one of {', '.join(among)}" if among else "a text"
             near = difflib.get_close_matches(str(value), among or [], 1)
-            self.problem(key, f"{value!r}; expected {expected}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            self.problem(
+                key, f"{value!r}; expected {expected}" + (f"; did you mean {near[0]!r}?" if near else "")
+            )
             return among[0] if among else ""
         return value
 
@@ -173,5 +182,9 @@ class Reader:
         for key in self.data:
             if key not in self.known:
                 near = difflib.get_close_matches(key, sorted(self.known), 1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(sorted(self.known))}"
+                hint = (
+                    f"; did you mean {near[0]!r}?"
+                    if near
+                    else f"; known here: {', '.join(sorted(self.known))}"
+                )
                 self.problem(key, "unknown key" + hint)

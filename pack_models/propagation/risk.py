@@ -4,9 +4,10 @@
     for r in table.predict(cell=5, soc=0.8, cooling=1.0):
         r.cell, r.probability, r.after_s          # after_s: 5, 50, 95 % of the time since cell 5 ran away
 
-Every cell is driven to runaway in turn at several states of charge and cooling levels, each with several draws of the
-uncertain inputs of `uncertainty.py`. A prediction interpolates linearly between levels. Early warning reads the saved
-table (JSON) and needs no solver. Times carry the network's bias unless `time_scale` corrects it.
+Every cell is driven to runaway in turn at several states of charge and cooling levels, each with several
+draws of the uncertain inputs of `uncertainty.py`. A prediction interpolates linearly between levels. Early
+warning reads the saved table (JSON) and needs no solver. Times carry the network's bias unless `time_scale`
+corrects it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ TABLES = Path(__file__).with_name("risk_tables")
 
 @dataclass(frozen=True)
 class Risk:
-    """One cell's prospect: probability of running away within the table's horizon; times since the first cell."""
+    """One cell's prospect: probability of running away within the table's horizon; times since the first
+    cell.
+    """
 
     cell: int
     probability: float
@@ -48,7 +51,8 @@ class RiskTable:
     Parameters
     ----------
     soc, cooling : levels
-    probability : (n_cells, len(soc), len(cooling), n_cells) that the last axis' cell follows the first axis' cell
+    probability : (n_cells, len(soc), len(cooling), n_cells) that the last axis' cell follows the first
+        axis' cell
     after_s : (..., 3) 5, 50, 95 % quantiles of its time since; NaN where it never happened
     ignites : (n_cells, len(soc), len(cooling)) share of runs in which the driven cell itself ran away
     """
@@ -72,7 +76,9 @@ class RiskTable:
         at_least : leave out cells with a smaller probability
         """
         if not 0 <= cell < self.probability.shape[0]:
-            raise PropagationError(f"cell: {cell} is out of range; expected 0 to {self.probability.shape[0] - 1}")
+            raise PropagationError(
+                f"cell: {cell} is out of range; expected 0 to {self.probability.shape[0] - 1}"
+            )
         p, times = np.zeros(self.probability.shape[-1]), np.zeros((self.probability.shape[-1], 3))
         weight_known = np.zeros(self.probability.shape[-1])
         for i, wi in _weights(self.soc, soc):
@@ -95,11 +101,16 @@ class RiskTable:
     def save(self, path: Path) -> None:
         """Write as JSON (NaN as null)."""
         values = {
-            "name": self.name, "horizon_s": self.horizon_s, "samples": self.samples, "time_scale": self.time_scale,
-            "soc": self.soc.tolist(), "cooling": self.cooling.tolist(), "probability": np.round(self.probability, 4).tolist(),
-            "after_s": np.where(np.isfinite(self.after_s), np.round(self.after_s, 1), None).tolist(),
+            "name": self.name,
+            "horizon_s": self.horizon_s,
+            "samples": self.samples,
+            "time_scale": self.time_scale,
+            "soc": self.soc.tolist(),
+            "cooling": self.cooling.tolist(),
+            "probability": np.round(self.probability, 4).tolist(),
+            "after_s": _with_null(np.round(self.after_s, 1).tolist()),
             "ignites": np.round(self.ignites, 4).tolist(),
-        }  # fmt: skip
+        }
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values) + "\n", encoding="utf-8")
 
@@ -109,12 +120,29 @@ def load_table(path: Path | str) -> RiskTable:
     file = Path(path) if Path(path).exists() else TABLES / f"{path}.json"
     if not file.exists():
         known = sorted(p.stem for p in TABLES.glob("*.json"))
-        raise PropagationError(f"no risk table {str(path)!r}; tables: {', '.join(known) or 'none'}; learn one with pack_models.propagation.risk")
+        raise PropagationError(
+            f"no risk table {str(path)!r}; tables: {', '.join(known) or 'none'}; "
+            "learn one with python -m pack_models.propagation.risk"
+        )
     v = json.loads(file.read_text(encoding="utf-8"))
     return RiskTable(
-        v["name"], v["horizon_s"], np.array(v["soc"]), np.array(v["cooling"]), np.array(v["probability"]),
-        np.array(v["after_s"], dtype=float), np.array(v["ignites"]), v["samples"], v["time_scale"],
-    )  # fmt: skip
+        v["name"],
+        v["horizon_s"],
+        np.array(v["soc"]),
+        np.array(v["cooling"]),
+        np.array(v["probability"]),
+        np.array(v["after_s"], dtype=float),
+        np.array(v["ignites"]),
+        v["samples"],
+        v["time_scale"],
+    )
+
+
+def _with_null(values: Any) -> Any:
+    """Nested lists with NaN as None."""
+    if isinstance(values, list):
+        return [_with_null(v) for v in values]
+    return values if np.isfinite(values) else None
 
 
 def _weights(levels: np.ndarray, value: float) -> list[tuple[int, float]]:
@@ -152,7 +180,12 @@ def mirrors(case: Case) -> list[np.ndarray]:
     assert case.layout is not None
     nx, ny, nz = case.layout.grid_arrangement
     number = np.arange(nx * ny * nz).reshape(nz, ny, nx)
-    return [number.ravel(), number[:, :, ::-1].ravel(), number[:, ::-1, :].ravel(), number[:, ::-1, ::-1].ravel()]
+    return [
+        number.ravel(),
+        number[:, :, ::-1].ravel(),
+        number[:, ::-1, :].ravel(),
+        number[:, ::-1, ::-1].ravel(),
+    ]
 
 
 def learn(
@@ -185,7 +218,9 @@ def learn(
         for i, s in enumerate(soc):
             for j, c in enumerate(cooling):
                 for k in range(samples):
-                    data = perturbed(situation(case.data, cell, s, c), {name: float(v[k]) for name, v in values.items()})
+                    data = perturbed(
+                        situation(case.data, cell, s, c), {name: float(v[k]) for name, v in values.items()}
+                    )
                     jobs.append((data, tuple(int(m) for m in mesh), rules, end))
                     keys.append((cell, i, j))
     found = run_many(jobs, workers)
@@ -195,7 +230,11 @@ def learn(
         for i in range(len(soc)):
             for j in range(len(cooling)):
                 rows = np.array(
-                    [[np.nan if t is None else t for t in r] for r, key in zip(found, keys, strict=True) if key == (cell, i, j)]
+                    [
+                        [np.nan if t is None else t for t in r]
+                        for r, key in zip(found, keys, strict=True)
+                        if key == (cell, i, j)
+                    ]
                 )
                 gone = np.isfinite(rows[:, cell])
                 ignites[cell, i, j] = gone.mean()
@@ -208,12 +247,22 @@ def learn(
     for c in range(n):
         if own[c] != c:  # carry the mirror image's row over, cells renamed
             image = next(m for m in images if m[own[c]] == c or m[c] == own[c])
-            probability[c], after[c], ignites[c] = probability[own[c]][..., image], after[own[c]][..., image, :], ignites[own[c]]
-    return RiskTable(case.name, end, np.array(soc), np.array(cooling), probability, after, ignites, samples, time_scale)
+            probability[c], after[c], ignites[c] = (
+                probability[own[c]][..., image],
+                after[own[c]][..., image, :],
+                ignites[own[c]],
+            )
+    return RiskTable(
+        case.name, end, np.array(soc), np.array(cooling), probability, after, ignites, samples, time_scale
+    )
 
 
-def check_on(table: RiskTable, case: Case, cell: int, soc: float, cooling: float, model: str = "fem") -> dict[str, Any]:
-    """Compare a prediction with one run of another model: who burnt, Brier score, error of the median times."""
+def check_on(
+    table: RiskTable, case: Case, cell: int, soc: float, cooling: float, model: str = "fem"
+) -> dict[str, Any]:
+    """Compare a prediction with one run of another model: who burnt, Brier score, error of the median
+    times.
+    """
     data = situation(case.data, cell, soc, cooling)
     data["run"]["until_s"] = table.horizon_s
     result = run_case(parse_case(data, case.name, case.name), model)
@@ -224,19 +273,31 @@ def check_on(table: RiskTable, case: Case, cell: int, soc: float, cooling: float
     burnt = {i: times[i] is not None and start is not None for i in others}
     p = {i: predicted[i].probability if i in predicted else 0.0 for i in others}
     errors = [
-        (predicted[i].after_s[1] - (times[i] - start)) / (times[i] - start) for i in others if burnt[i] and i in predicted
+        (predicted[i].after_s[1] - (times[i] - start)) / (times[i] - start)
+        for i in others
+        if burnt[i] and i in predicted
     ]
     inside = [
-        predicted[i].after_s[0] <= times[i] - start <= predicted[i].after_s[2] for i in others if burnt[i] and i in predicted
+        predicted[i].after_s[0] <= times[i] - start <= predicted[i].after_s[2]
+        for i in others
+        if burnt[i] and i in predicted
     ]
     return {
-        "cell": cell, "soc": soc, "cooling": cooling, "model": model, "driven_cell_runaway_s": start,
-        "burnt": [i for i in others if burnt[i]], "predicted_likely": [i for i in others if p[i] >= 0.5],
-        "agree": sum((p[i] >= 0.5) == burnt[i] for i in others), "of": len(others),
+        "cell": cell,
+        "soc": soc,
+        "cooling": cooling,
+        "model": model,
+        "driven_cell_runaway_s": start,
+        "burnt": [i for i in others if burnt[i]],
+        "predicted_likely": [i for i in others if p[i] >= 0.5],
+        "agree": sum((p[i] >= 0.5) == burnt[i] for i in others),
+        "of": len(others),
         "brier": float(np.mean([(p[i] - burnt[i]) ** 2 for i in others])),
         "brier_of_base_rate": float(np.mean([(np.mean(list(p.values())) - burnt[i]) ** 2 for i in others])),
-        "median_time_error": float(np.median(errors)) if errors else None, "inside_band": sum(inside), "timed": len(inside),
-    }  # fmt: skip
+        "median_time_error": float(np.median(errors)) if errors else None,
+        "inside_band": sum(inside),
+        "timed": len(inside),
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -251,13 +312,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         case = load_case(options.case)
-        table = learn(case, options.samples, options.seed, horizon_s=options.horizon, time_scale=options.time_scale)
+        table = learn(
+            case, options.samples, options.seed, horizon_s=options.horizon, time_scale=options.time_scale
+        )
     except PropagationError as error:
         print(error, file=sys.stderr)
         return 2
     path = options.out or TABLES / f"{case.name}.json"
     table.save(path)
-    print(f"{path.name}: {table.probability.shape[0]} cells, {len(table.soc)} SoC x {len(table.cooling)} cooling levels, {table.samples} draws each")
+    print(
+        f"{path.name}: {table.probability.shape[0]} cells, {len(table.soc)} SoC x {len(table.cooling)} "
+        f"cooling levels, {table.samples} draws each"
+    )
     return 0
 
 

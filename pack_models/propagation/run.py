@@ -1,7 +1,7 @@
 """Runs a case with one of the three models and returns traces, fields, energies and facts.
 
-    result = run_case(load_case("pack3x4"), "network")
-    result.summary["order"], result.summary["first_interval_s"]
+result = run_case(load_case("pack3x4"), "network")
+result.summary["order"], result.summary["first_interval_s"]
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from .march import March, StepRules, Trace, stops
 from .network import NetworkConduction
 from .problem import Problem, build
 
-# A mean-temperature cell is "resolved" along an axis when a volume is no wider than this many front thicknesses.
+# A mean-temperature cell is "resolved" along an axis when a volume is no wider than this many front
+# thicknesses.
 _FRONTS_PER_VOLUME = 2.0
 
 
@@ -77,7 +78,9 @@ def run_case(
     model = model or case.model
     if (model == "lumped") != (case.lumped is not None):
         other = "network or fem" if model == "lumped" else "lumped"
-        raise CaseError(case.name, [f"model: {model!r} does not fit geometry.kind {case.kind!r}; choose {other}"])
+        raise CaseError(
+            case.name, [f"model: {model!r} does not fit geometry.kind {case.kind!r}; choose {other}"]
+        )
     if model == "lumped":
         return _run_lumped(case)
     if model == "fem":
@@ -88,8 +91,8 @@ def run_case(
 def resolution_warning(case: Case, grid: Grid) -> str | None:
     """What a mesh cannot see: axes along which a volume is wider than twice the reaction front.
 
-    The front under a rate ceiling is about sqrt(diffusivity/kmax) thick; with bare Arrhenius rates it is thinner than
-    any mesh and no propagation time is independent of it.
+    The front under a rate ceiling is about sqrt(diffusivity/kmax) thick; with bare Arrhenius rates it is
+    thinner than any mesh and no propagation time is independent of it.
     """
     used = [case.sets[s] for s in sorted(set(case.cell_set.tolist()))]
     reacting = [u for u in used if u.kinetics.reactions]
@@ -97,10 +100,12 @@ def resolution_warning(case: Case, grid: Grid) -> str | None:
         return None
     ceilings = [u.ceiling_1_s for u in reacting]
     limited = all(
-        x.ceiling_1_s is not None or x.diffusion is not None or x.form == "source" for u in reacting for x in u.kinetics.reactions
+        x.ceiling_1_s is not None or x.diffusion is not None or x.form == "source"
+        for u in reacting
+        for x in u.kinetics.reactions
     )
     if any(c is None for c in ceilings) and not limited:
-        return "no rate ceiling: propagation times depend on the mesh whatever its size; set cell.rate_ceiling_1_s"
+        return "no rate ceiling: propagation times depend on the mesh; set cell.rate_ceiling_1_s"
     if any(c is None for c in ceilings):
         return None
     ceiling = max(c for c in ceilings if c is not None)
@@ -109,19 +114,31 @@ def resolution_warning(case: Case, grid: Grid) -> str | None:
     for axis, name in enumerate("xyz"):
         widths = np.diff(grid.lines[axis])
         inside = (grid.cell >= 0).any(axis=tuple(a for a in range(3) if a != axis))
-        arranged = case.layout.grid_arrangement[axis] if case.kind == "pack" else case.n_cells if axis == 0 else 1
+        arranged = (
+            case.layout.grid_arrangement[axis] if case.kind == "pack" else case.n_cells if axis == 0 else 1
+        )
         front = float(np.sqrt(cell.k_W_mK[axis] / cell.rho_cp / ceiling))
         if inside.any() and widths[inside].max() > _FRONTS_PER_VOLUME * front and (arranged > 1 or axis == 0):
-            axes.append(f"{name} ({1e3 * widths[inside].max():.1f} mm wide volumes, front {1e3 * front:.1f} mm)")
+            axes.append(
+                f"{name} ({1e3 * widths[inside].max():.1f} mm wide volumes, front {1e3 * front:.1f} mm)"
+            )
     if not axes:
         return None
-    return f"this mesh cannot see propagation along {', '.join(axes)}; times of cells reached that way are too late or missing"
+    return (
+        f"this mesh cannot see propagation along {', '.join(axes)}; "
+        "times of cells reached that way are too late or missing"
+    )
 
 
 def _result(
-    case: Case, model: str, trace: Trace, energy: dict[str, float], fields: list[Field],
-    energies: list[tuple[float, dict[str, float]]], facts: dict[str, Any],
-) -> Result:  # fmt: skip
+    case: Case,
+    model: str,
+    trace: Trace,
+    energy: dict[str, float],
+    fields: list[Field],
+    energies: list[tuple[float, dict[str, float]]],
+    facts: dict[str, Any],
+) -> Result:
     extent = np.array(trace.extent)
     traces = Traces(np.array(trace.time_s), np.array(trace.mean_K), np.array(trace.max_K), extent)
     summary = {"about": case.about, "model": model, **facts, **summarise(case, traces, energy)}
@@ -138,57 +155,78 @@ def cooling_scale(case: Case, problem_cooled: np.ndarray, time_s: float) -> np.n
 
 
 def network_march(
-    case: Case, refine: Sequence[int] = (1, 1, 1), mesh: Sequence[int] | None = None, rules: StepRules | None = None
+    case: Case,
+    refine: Sequence[int] = (1, 1, 1),
+    mesh: Sequence[int] | None = None,
+    rules: StepRules | None = None,
 ) -> tuple[Grid, Problem, March]:
     """Grid, node arrays and marching state of a network."""
     grid = case.grid("network", refine, mesh)
-    problem = build(grid, case.tables(), case.cell_set, list(case.boundaries), list(case.triggers), vertices=False)
+    problem = build(
+        grid, case.tables(), case.cell_set, list(case.boundaries), list(case.triggers), vertices=False
+    )
     return grid, problem, March(problem, NetworkConduction(grid, case.run.cg_rtol), rules or case.run.step)
 
 
-class _Hot(Exception):
-    """The stop temperature was passed."""
-
-
-def _run_network(case: Case, refine: Sequence[int], mesh: Sequence[int] | None, rules: StepRules | None) -> Result:
+def _run_network(
+    case: Case, refine: Sequence[int], mesh: Sequence[int] | None, rules: StepRules | None
+) -> Result:
     wall, cpu = time.perf_counter(), time.process_time()
     grid, problem, march = network_march(case, refine, mesh, rules)
     trace = Trace([0.0], [march.cell_mean_K()], [march.cell_max_K()], [march.cell_extent()])
     stop = case.run.stop_above_K
 
-    def record() -> None:
+    def record() -> bool:
         trace.time_s.append(march.time_s)
         trace.mean_K.append(march.cell_mean_K())
         trace.max_K.append(march.cell_max_K())
         trace.extent.append(march.cell_extent())
-        if stop is not None and trace.max_K[-1].max(initial=0.0) > stop:
-            raise _Hot
+        return stop is not None and float(trace.max_K[-1].max(initial=0.0)) > stop
 
     maps, fields, energies, stopped = map_times(case), [], [], False
-    marks = sorted({*stops(problem, case.run.until_s, maps), *(t for t, _ in case.run.cooling if 0 < t < case.run.until_s)})
+    marks = sorted(
+        {
+            *stops(problem, case.run.until_s, maps),
+            *(t for t, _ in case.run.cooling if 0 < t < case.run.until_s),
+        }
+    )
     try:
         for mark in marks:
             problem.scale[:] = cooling_scale(case, problem.cooled, march.time_s)
-            march.advance(mark, record)
+            stopped = march.advance(mark, record)
+            if stopped:
+                break
             if any(abs(mark - m) < 1e-9 for m in maps):
                 fields.append(volume_field(mark, grid, march.temperature_K, case.boundaries))
                 energies.append((mark, march.energy()))
-    except _Hot:
-        stopped = True
     except SolverError as error:
         raise SolverError(f"{case.name}, network: {error}") from error
     t = march.timing
     facts = {
-        "nodes": int(np.prod(grid.shape)), "mesh": list(grid.shape), "stopped_early": stopped,
+        "nodes": int(np.prod(grid.shape)),
+        "mesh": list(grid.shape),
+        "stopped_early": stopped,
         "warning": resolution_warning(case, grid),
-        "timing": {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu, "kinetics_s": t.kinetics_s,
-                   "solve_s": t.solve_s, "steps": t.steps, "rejected": t.rejected, "solves": t.solves},
-    }  # fmt: skip
+        "timing": {
+            "wall_s": time.perf_counter() - wall,
+            "cpu_s": time.process_time() - cpu,
+            "kinetics_s": t.kinetics_s,
+            "solve_s": t.solve_s,
+            "steps": t.steps,
+            "rejected": t.rejected,
+            "solves": t.solves,
+        },
+    }
     return _result(case, "network", trace, march.energy(), fields, energies, facts)
 
 
 def _run_fem(
-    case: Case, refine: Sequence[int], mesh: Sequence[int] | None, rules: StepRules | None, ranks: int, field_file: Path | None
+    case: Case,
+    refine: Sequence[int],
+    mesh: Sequence[int] | None,
+    rules: StepRules | None,
+    ranks: int,
+    field_file: Path | None,
 ) -> Result:
     wall = time.perf_counter()
     with FemRun(case, ranks, refine, mesh, rules) as run:
@@ -216,10 +254,15 @@ def _run_fem(
                 if field_file is not None:
                     run.write(field_file)
         facts = {
-            "nodes": run.facts["nodes"], "mesh": list(grid.shape), "dolfinx": run.facts["dolfinx"], "petsc": run.facts["petsc"],
-            "ranks": run.facts["ranks"], "stopped_early": bool(reply["stopped"]), "warning": resolution_warning(case, grid),
+            "nodes": run.facts["nodes"],
+            "mesh": list(grid.shape),
+            "dolfinx": run.facts["dolfinx"],
+            "petsc": run.facts["petsc"],
+            "ranks": run.facts["ranks"],
+            "stopped_early": bool(reply["stopped"]),
+            "warning": resolution_warning(case, grid),
             "timing": {**reply["timing"], "setup_s": run.facts["setup_s"]},
-        }  # fmt: skip
+        }
     facts["timing"]["wall_s"] = time.perf_counter() - wall
     return _result(case, "fem", trace, reply["energy"], fields, energies, facts)
 
@@ -240,10 +283,17 @@ def _run_lumped(case: Case) -> Result:
 
     limited = tuple(t.from_s + t.energy_J / t.power_W for t in case.triggers if t.energy_J is not None)
     body = Body(
-        use, g.volume_m3, use.density_kg_m3 * case.cp_J_kgK * g.inertia, g.area_m2,
-        surface.h_W_m2K if surface else 0.0, surface.emissivity if surface else 0.0,
-        surface.ambient_K if surface else case.initial_K, heater if case.triggers else None, g.ramp_K_s, breaks + limited,
-    )  # fmt: skip
+        use,
+        g.volume_m3,
+        use.density_kg_m3 * case.cp_J_kgK * g.inertia,
+        g.area_m2,
+        surface.h_W_m2K if surface else 0.0,
+        surface.emissivity if surface else 0.0,
+        surface.ambient_K if surface else case.initial_K,
+        heater if case.triggers else None,
+        g.ramp_K_s,
+        breaks + limited,
+    )
     run = integrate(body, case.initial_K, case.run.until_s, stop_K=case.run.stop_above_K)
     time_s, temperature = run.time_s, run.temperature_K
     extent = np.zeros((time_s.size, 1, MAX_REACTIONS))
@@ -254,15 +304,23 @@ def _run_lumped(case: Case) -> Result:
     traces = Traces(time_s[keep], traces.mean_K[keep], traces.max_K[keep], extent[keep])
     rate_s, rate_K, rate = run.max_rate
     facts = {
-        "nodes": 1, "mesh": [1, 1, 1], "stopped_early": False, "warning": None, "max_rate_s": rate_s, "max_rate_at_K": rate_K,
-        "max_rate_K_s": rate, "timing": {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu},
-    }  # fmt: skip
+        "nodes": 1,
+        "mesh": [1, 1, 1],
+        "stopped_early": False,
+        "warning": None,
+        "max_rate_s": rate_s,
+        "max_rate_at_K": rate_K,
+        "max_rate_K_s": rate,
+        "timing": {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu},
+    }
     summary = {"about": case.about, "model": "lumped", **facts, **summarise(case, traces, run.energy_J)}
     return Result(case, "lumped", traces, summary, (), ((float(time_s[-1]), run.energy_J),), facts)
 
 
 def refinement_change(case: Case, model: str, base: Result, ranks: int = 1) -> dict[str, Any]:
-    """Run again on a finer mesh with half the step; relative change of the first interval and of every runaway time."""
+    """Run again on a finer mesh with half the step; relative change of the first interval and of every
+    runaway time.
+    """
     if model == "lumped":
         return {}
     step = case.run.step
@@ -271,15 +329,24 @@ def refinement_change(case: Case, model: str, base: Result, ranks: int = 1) -> d
     second = [c["runaway_s"] for c in finer.summary["cells"]]
     start_a = min((t for t in first if t is not None), default=None)
     start_b = min((t for t in second if t is not None), default=None)
-    changes = [
-        None if a is None or b is None or a == start_a else ((b - start_b) - (a - start_a)) / (a - start_a)
-        for a, b in zip(first, second, strict=True)
-    ] if start_a is not None and start_b is not None else []  # fmt: skip
+    changes = (
+        [
+            None
+            if a is None or b is None or a == start_a
+            else ((b - start_b) - (a - start_a)) / (a - start_a)
+            for a, b in zip(first, second, strict=True)
+        ]
+        if start_a is not None and start_b is not None
+        else []
+    )
     a, b = base.summary["first_interval_s"], finer.summary["first_interval_s"]
     return {
-        "mesh": finer.facts["mesh"], "nodes": finer.facts["nodes"], "refine": list(case.run.refine), "step": "halved",
-        "runaway_s": second, "first_interval_change": None if not a or not b else (b - a) / a,
-        "change_since_first_cell": changes, "cpu_s": finer.facts["timing"]["cpu_s"],
-    }  # fmt: skip
-
-
+        "mesh": finer.facts["mesh"],
+        "nodes": finer.facts["nodes"],
+        "refine": list(case.run.refine),
+        "step": "halved",
+        "runaway_s": second,
+        "first_interval_change": None if not a or not b else (b - a) / a,
+        "change_since_first_cell": changes,
+        "cpu_s": finer.facts["timing"]["cpu_s"],
+    }

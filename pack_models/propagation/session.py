@@ -4,8 +4,9 @@
         out = session.step(dt_s=1.0, heat_W=heat, ambient_K=298.15, cooling=1.0)
         out.temperature_mean_K, out.voltage_collapsed, out.gas_mol
 
-`network` and `fem` are as in `run`; `lumped` is the network with one node per cell (it cannot see a front inside a
-cell and says so). Heat is positive into a cell. The case's own triggers stay active, on the session's time.
+`network` and `fem` are as in `run`; `lumped` is the network with one node per cell (it cannot see a front
+inside a cell and says so). Heat is positive into a cell. The case's own triggers stay active, on the
+session's time.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Step:
     pressure_Pa : (n_cells,) inside a cell; the surroundings' once it has vented
     vented : (n_cells,) latched
     gas_mol : (n_cells,) released from a vented cell since the session was opened
-    voltage_collapsed : (n_cells,) latched: the separator has failed somewhere in the cell or its short is burning
+    voltage_collapsed : (n_cells,) latched: the separator has failed somewhere in the cell or its short
+        is burning
     runaway : (n_cells,) latched: mean temperature has passed the case's limit
     reaction_heat_W : (n_cells,) mean over the step
     energy_J : energy split since the start, with its relative imbalance
@@ -66,15 +68,23 @@ class Step:
 class Session:
     """An open pack; make it with `open_session`."""
 
-    def __init__(self, case: Case, model: SessionModel, start_K: np.ndarray | None, rules: StepRules | None) -> None:
+    def __init__(
+        self, case: Case, model: SessionModel, start_K: np.ndarray | None, rules: StepRules | None
+    ) -> None:
         if case.layout is None:
-            raise CaseError(case.name, ["geometry.kind: a session needs a stack or a pack, not a lumped body"])
+            raise CaseError(
+                case.name, ["geometry.kind: a session needs a stack or a pack, not a lumped body"]
+            )
         self.case, self.model = case, model
         self.time_s = 0.0
         n = case.n_cells
         start = None if start_K is None else np.asarray(start_K, dtype=float)
-        if start is not None and (start.shape != (n,) or not np.isfinite(start).all() or (start < 150).any() or (start > 3000).any()):
-            raise CaseError(case.name, [f"start_K: expected {n} temperatures between 150 and 3000 K, one per cell"])
+        if start is not None and (
+            start.shape != (n,) or not np.isfinite(start).all() or (start < 150).any() or (start > 3000).any()
+        ):
+            raise CaseError(
+                case.name, [f"start_K: expected {n} temperatures between 150 and 3000 K, one per cell"]
+            )
         self._march: March | None = None
         self._fem: FemRun | None = None
         mesh = (1, 1, 1) if model == "lumped" else None
@@ -90,7 +100,9 @@ class Session:
         else:
             _, problem, self._march = network_march(case, mesh=mesh, rules=rules)
             if start is not None:
-                values = np.where(grid.cell >= 0, start[np.maximum(grid.cell, 0)], _between(grid.initial_K, start)).ravel()
+                values = np.where(
+                    grid.cell >= 0, start[np.maximum(grid.cell, 0)], _between(grid.initial_K, start)
+                ).ravel()
                 problem.initial_K = values
                 self._march = March(problem, self._march.conduction, self._march.rules)
         self._paths = [pathways(case.sets[s]) for s in case.cell_set]
@@ -117,13 +129,18 @@ class Session:
     # ---- stepping ------------------------------------------------------------------------------
 
     def step(
-        self, dt_s: float, heat_W: np.ndarray | None = None, ambient_K: float | None = None, cooling: float = 1.0
+        self,
+        dt_s: float,
+        heat_W: np.ndarray | None = None,
+        ambient_K: float | None = None,
+        cooling: float = 1.0,
     ) -> Step:
         """Advance by dt.
 
         Parameters
         ----------
-        heat_W : (n_cells,) heat put evenly into each cell during the step, from currents and shorts; zero when None
+        heat_W : (n_cells,) heat put evenly into each cell during the step, from currents and shorts;
+            zero when None
         ambient_K : of every boundary that follows the ambient; unchanged when None
         cooling : 0...1, scales the films of boundaries marked `cooled`
         """
@@ -137,7 +154,9 @@ class Session:
             raise PropagationError(f"cooling: {cooling!r} is out of range; expected between 0 and 1")
         if ambient_K is not None:
             if not 150.0 <= ambient_K <= 3000.0:
-                raise PropagationError(f"ambient_K: {ambient_K!r} is out of range; expected between 150 and 3000")
+                raise PropagationError(
+                    f"ambient_K: {ambient_K!r} is out of range; expected between 150 and 3000"
+                )
             self._ambient = np.where(self._follows, ambient_K, self._ambient)
         scale = np.where(self._cooled, cooling, 1.0)
         end = self.time_s + dt_s
@@ -158,7 +177,12 @@ class Session:
             march.cell_heat_W[:] = heat
             for mark in [*self._trigger_marks(end), end]:
                 march.advance(mark)
-            mean, peak, extent, energy = march.cell_mean_K(), march.cell_max_K(), march.cell_extent(), march.energy()
+            mean, peak, extent, energy = (
+                march.cell_mean_K(),
+                march.cell_max_K(),
+                march.cell_extent(),
+                march.energy(),
+            )
         self.time_s = end
         return self._describe(dt_s, np.asarray(mean), np.asarray(peak), np.asarray(extent), energy)
 
@@ -166,7 +190,9 @@ class Session:
         edges = {e for t in self.case.triggers for e in (t.from_s, t.until_s)}
         return sorted(e for e in edges if self.time_s < e < end)
 
-    def _describe(self, dt_s: float, mean: np.ndarray, peak: np.ndarray, extent: np.ndarray, energy: dict[str, float]) -> Step:
+    def _describe(
+        self, dt_s: float, mean: np.ndarray, peak: np.ndarray, extent: np.ndarray, energy: dict[str, float]
+    ) -> Step:
         n = self.case.n_cells
         conversion, sos = np.zeros((n, len(PATHWAYS))), np.ones(n)
         gas, pressure, heat = np.zeros(n), np.zeros(n), np.zeros(n)
@@ -178,20 +204,37 @@ class Session:
             for name, value in by_path.items():
                 conversion[i, PATHWAYS.index(name)] = value
             sos[i] = float(paths.state_of_safety(alpha, mean[i], k.safety)) if m else 1.0
-            made = k.gas.mol_per_m3 * sum(k.gas.shares.get(name, 0.0) * float(v) for name, v in by_path.items())
-            inside = ATMOSPHERE_PA * mean[i] / self.case.initial_K + made * GAS_CONSTANT * mean[i] / k.gas.headspace_fraction
+            made = k.gas.mol_per_m3 * sum(
+                k.gas.shares.get(name, 0.0) * float(v) for name, v in by_path.items()
+            )
+            inside = (
+                ATMOSPHERE_PA * mean[i] / self.case.initial_K
+                + made * GAS_CONSTANT * mean[i] / k.gas.headspace_fraction
+            )
             self._vented[i] |= bool(k.gas.mol_per_m3 > 0 and inside >= k.gas.vent_opens_Pa)
             pressure[i] = ATMOSPHERE_PA if self._vented[i] else inside
             gas[i] = made * self._volume_m3[i] if self._vented[i] else 0.0
             burning = conversion[i, PATHWAYS.index("short")] > 0.01
             self._collapsed[i] |= bool(m and (peak[i] >= k.safety.separator_collapse_K or burning))
-            heat[i] = float(((extent[i] - self._extent[i]) * self._heat_J_m3[i]).sum()) * self._volume_m3[i] / dt_s
+            heat[i] = (
+                float(((extent[i] - self._extent[i]) * self._heat_J_m3[i]).sum()) * self._volume_m3[i] / dt_s
+            )
         self._runaway |= mean >= self.case.limits.runaway_K
         self._extent = extent.copy()
         return Step(
-            self.time_s, mean.copy(), peak.copy(), conversion, sos, pressure, self._vented.copy(), gas,
-            self._collapsed.copy(), self._runaway.copy(), heat, energy,
-        )  # fmt: skip
+            self.time_s,
+            mean.copy(),
+            peak.copy(),
+            conversion,
+            sos,
+            pressure,
+            self._vented.copy(),
+            gas,
+            self._collapsed.copy(),
+            self._runaway.copy(),
+            heat,
+            energy,
+        )
 
     # ---- state ---------------------------------------------------------------------------------
 
@@ -199,18 +242,30 @@ class Session:
     def state(self) -> Mapping[str, Any]:
         """Everything needed to go on from here later; numpy arrays and numbers, safe to pickle."""
         if self._march is None:
-            raise PropagationError("state: the fem model keeps its fields in its own process; use model 'network' to save and restore")
+            raise PropagationError(
+                "state: the fem model keeps its fields in its own process; use network to save and restore"
+            )
         return {
-            "model": self.model, "march": self._march.snapshot(), "time_s": self.time_s, "extent": self._extent.copy(),
-            "flags": (self._vented.copy(), self._collapsed.copy(), self._runaway.copy()), "ambient_K": self._ambient.copy(),
-        }  # fmt: skip
+            "model": self.model,
+            "march": self._march.snapshot(),
+            "time_s": self.time_s,
+            "extent": self._extent.copy(),
+            "flags": (self._vented.copy(), self._collapsed.copy(), self._runaway.copy()),
+            "ambient_K": self._ambient.copy(),
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go back to a state of this case and model."""
         if self._march is None or state["model"] != self.model:
-            raise PropagationError(f"restore: a state of model {state['model']!r} does not fit a session of model {self.model!r}")
+            raise PropagationError(
+                f"restore: a state of model {state['model']!r} does not fit a session of model {self.model!r}"
+            )
         self._march.restore(state["march"])
-        self.time_s, self._extent, self._ambient = state["time_s"], state["extent"].copy(), state["ambient_K"].copy()
+        self.time_s, self._extent, self._ambient = (
+            state["time_s"],
+            state["extent"].copy(),
+            state["ambient_K"].copy(),
+        )
         self._vented, self._collapsed, self._runaway = (f.copy() for f in state["flags"])
 
     def close(self) -> None:
@@ -243,7 +298,8 @@ def open_session(
     ----------
     case : with a pack or stack; its mesh and kinetics
     model : network, fem or lumped (one node per cell)
-    start_K : (n_cells,) temperatures at the start; the case's own when None. What lies between the cells starts at
+    start_K : (n_cells,) temperatures at the start; the case's own when None. What lies between the
+        cells starts at
         their mean.
     soc : (n_cells,) states of charge in place of the case's
     """

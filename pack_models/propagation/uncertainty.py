@@ -3,8 +3,9 @@
     study = run_study(load_case("pack3x4"), samples=200, seed=1)
     study.summary()["first_interval_s"], study.summary()["probability"]["next_cell_within_300_s"]
 
-Latin hypercube over activation energies, heat, short energy, contact resistance, films and the rate ceiling. Samples
-run on a pool of processes; same seed, same numbers. `python -m pack_models.propagation.uncertainty CASE` prints them.
+Latin hypercube over activation energies, heat, short energy, contact resistance, films and the rate
+ceiling. Samples run on a pool of processes; same seed, same numbers. `python -m
+pack_models.propagation.uncertainty CASE` prints them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from .events import first_crossing
 from .march import StepRules, stops
 from .run import network_march
 
-# Coarse enough for two minutes of 200 samples, fine enough to see jumps from row to row; its bias is in the README.
+# Coarse enough for two minutes of 200 samples, fine enough to see jumps from row to row; its bias is in the
+# README.
 MESH = (8, 6, 5)
 RULES = StepRules(largest_s=4.0, smallest_s=0.01, reaction_K=60.0, conduction_K=15.0, substep_K=5.0)
 # 5-95 % of a lognormal variable lies within a factor 2.
@@ -61,13 +63,35 @@ class Variable:
 
 VARIABLES = (
     Variable("E_sei", "normal", 1.0, 0.01, "activation energies of one DSC study scatter by about 1 %"),
-    Variable("E_anode", "normal", 1.0, 0.01, "same; the most sensitive one: +-1 % moves adiabatic time by x0.76/x1.31"),
+    Variable(
+        "E_anode",
+        "normal",
+        1.0,
+        0.01,
+        "same; the most sensitive one: +-1 % moves adiabatic time by x0.76/x1.31",
+    ),
     Variable("E_cathode", "normal", 1.0, 0.01, "same"),
-    Variable("heat", "databank", 1.0, 0.0, "heat of equal cells in the NREL/NASA failure databank over its type's median"),
+    Variable(
+        "heat",
+        "databank",
+        1.0,
+        0.0,
+        "heat of equal cells in the NREL/NASA failure databank over its type's median",
+    ),
     Variable("short", "normal", 1.0, 0.2, "share of the electric energy released inside: +-20 %"),
-    Variable("contact_m2K_W", "lognormal", 2e-4, _FACTOR_TWO, "dry cell-to-pad joints, 1e-4 to 4e-4 m2K/W (assumption)"),
-    Variable("film", "lognormal", 1.0, _FACTOR_TWO, "heat transfer coefficients within a factor 2 (assumption)"),
-    Variable("ceiling", "lognormal", 1.0, _FACTOR_TWO, "a real cell burns 5-20 s: rate ceiling within a factor 2"),
+    Variable(
+        "contact_m2K_W",
+        "lognormal",
+        2e-4,
+        _FACTOR_TWO,
+        "dry cell-to-pad joints, 1e-4 to 4e-4 m2K/W (assumption)",
+    ),
+    Variable(
+        "film", "lognormal", 1.0, _FACTOR_TWO, "heat transfer coefficients within a factor 2 (assumption)"
+    ),
+    Variable(
+        "ceiling", "lognormal", 1.0, _FACTOR_TWO, "a real cell burns 5-20 s: rate ceiling within a factor 2"
+    ),
 )
 
 
@@ -104,34 +128,29 @@ def perturbed(data: Mapping[str, Any], values: Mapping[str, float]) -> dict[str,
     return out
 
 
-def runaway_times(data: Mapping[str, Any], mesh: Sequence[int], rules: StepRules, until_s: float) -> list[float | None]:
-    """Runaway time of every cell of one sample; ends early when all have burnt or everything is cold again."""
+def runaway_times(
+    data: Mapping[str, Any], mesh: Sequence[int], rules: StepRules, until_s: float
+) -> list[float | None]:
+    """Runaway time of every cell of one sample; ends early when all have burnt or all is cold again."""
     case = parse_case(data, "sample", "sample")
     _, problem, march = network_march(case, mesh=mesh, rules=rules)
     times, means = [0.0], [march.cell_mean_K()]
-
-    class Over(Exception):
-        pass
 
     ends = [t.until_s for t in case.triggers if np.isfinite(t.until_s)]
     last_trigger = max(ends, default=0.0)
     limit = case.limits.runaway_K
     quiet = float(problem.reactor.tables.quiet_K.min()) + 30.0
 
-    def record() -> None:
+    def record() -> bool:
         times.append(march.time_s)
         means.append(march.cell_mean_K())
         burnt = np.max(means, axis=0) >= limit if len(means) % 20 == 0 else np.zeros(1, dtype=bool)
-        if burnt.all() and burnt.size == case.n_cells:
-            raise Over
-        if march.time_s > last_trigger + 60.0 and march.temperature_K.max() < quiet:
-            raise Over
+        cold = march.time_s > last_trigger + 60.0 and float(march.temperature_K.max()) < quiet
+        return cold or (burnt.size == case.n_cells and bool(burnt.all()))
 
-    try:
-        for mark in stops(problem, until_s, []):
-            march.advance(mark, record)
-    except Over:
-        pass
+    for mark in stops(problem, until_s, []):
+        if march.advance(mark, record):
+            break
     table = np.array(means)
     return [first_crossing(np.array(times), table[:, i], limit) for i in range(case.n_cells)]
 
@@ -140,7 +159,9 @@ def _job(job: tuple[dict[str, Any], tuple[int, ...], StepRules, float]) -> list[
     return runaway_times(*job)
 
 
-def run_many(jobs: Sequence[tuple[dict[str, Any], tuple[int, ...], StepRules, float]], workers: int | None = None) -> list[list[float | None]]:
+def run_many(
+    jobs: Sequence[tuple[dict[str, Any], tuple[int, ...], StepRules, float]], workers: int | None = None
+) -> list[list[float | None]]:
     """Runaway times of many cases, in order, on `workers` processes (as many as there are processors)."""
     count = workers or len(os.sched_getaffinity(0))
     if count == 1 or len(jobs) < 4:
@@ -155,7 +176,9 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
         return 0.0, 1.0
     z, p = 1.96, successes / n
     middle, width = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, float((middle - width) / (1 + z * z / n))), min(1.0, float((middle + width) / (1 + z * z / n)))
+    return max(0.0, float((middle - width) / (1 + z * z / n))), min(
+        1.0, float((middle + width) / (1 + z * z / n))
+    )
 
 
 @dataclass(frozen=True)
@@ -167,7 +190,8 @@ class Study:
     values : variable -> (samples,)
     runaway_s : (samples, n_cells), NaN for never
     triggered : cells that are driven to runaway from outside
-    time_scale : factor that the network's times are multiplied by, from a finite-element run of the nominal case
+    time_scale : factor that the network's times are multiplied by, from a finite-element run of the
+        nominal case
     """
 
     case: Case
@@ -181,7 +205,9 @@ class Study:
 
     def intervals(self) -> dict[str, np.ndarray]:
         """(samples,) seconds since the first runaway: to the next cell, to the whole pack; NaN for never."""
-        first = np.nanmin(np.where(np.isnan(self.runaway_s).all(axis=1, keepdims=True), np.inf, self.runaway_s), axis=1)
+        first = np.nanmin(
+            np.where(np.isnan(self.runaway_s).all(axis=1, keepdims=True), np.inf, self.runaway_s), axis=1
+        )
         rest = [i for i in range(self.runaway_s.shape[1]) if i not in self.triggered]
         others = self.runaway_s[:, rest]
         none = np.isnan(others).all(axis=1)
@@ -194,21 +220,30 @@ class Study:
         intervals = self.intervals()
         n = self.runaway_s.shape[0]
         out: dict[str, Any] = {
-            "samples": n, "seed": self.seed, "until_s": self.until_s, "time_scale": self.time_scale, "wall_s": self.wall_s,
+            "samples": n,
+            "seed": self.seed,
+            "until_s": self.until_s,
+            "time_scale": self.time_scale,
+            "wall_s": self.wall_s,
             "triggered_burnt": int(np.isfinite(self.runaway_s[:, list(self.triggered)]).all(axis=1).sum()),
-        }  # fmt: skip
+        }
         for name, values in intervals.items():
             known = values[np.isfinite(values)]
             out[name] = (
-                {"happened": int(known.size), **{f"p{q}": float(np.percentile(known, q)) for q in (5, 50, 95)}}
+                {
+                    "happened": int(known.size),
+                    **{f"p{q}": float(np.percentile(known, q)) for q in (5, 50, 95)},
+                }
                 if known.size
                 else {"happened": 0}
             )
         first = intervals["first_interval_s"]
         events = {
-            "contained": np.isnan(first), "next_cell_within_90_s": first < 90.0, "next_cell_within_300_s": first < 300.0,
+            "contained": np.isnan(first),
+            "next_cell_within_90_s": first < 90.0,
+            "next_cell_within_300_s": first < 300.0,
             "whole_pack_burns": np.isfinite(intervals["whole_pack_s"]),
-        }  # fmt: skip
+        }
         out["probability"] = {
             k: {"p": float(v.mean()), "interval_95": list(wilson(int(v.sum()), n))} for k, v in events.items()
         }
@@ -216,7 +251,8 @@ class Study:
         if happened.sum() > 10:
             rank = np.argsort(np.argsort(first[happened]))
             out["rank_correlation_first_interval"] = {
-                k: float(np.corrcoef(np.argsort(np.argsort(v[happened])), rank)[0, 1]) for k, v in self.values.items()
+                k: float(np.corrcoef(np.argsort(np.argsort(v[happened])), rank)[0, 1])
+                for k, v in self.values.items()
             }
         out["variables"] = {v.name: v.why for v in VARIABLES}
         return out
@@ -245,7 +281,12 @@ def run_study(
     values = draw(samples, seed)
     end = until_s or case.run.until_s
     jobs = [
-        (perturbed(case.data, {k: float(v[i]) for k, v in values.items()}), tuple(int(m) for m in mesh), rules, end)
+        (
+            perturbed(case.data, {k: float(v[i]) for k, v in values.items()}),
+            tuple(int(m) for m in mesh),
+            rules,
+            end,
+        )
         for i in range(samples)
     ]
     found = run_many(jobs, workers)
@@ -263,7 +304,11 @@ def plot(study: Study, path: Path) -> None:
 
     intervals, summary = study.intervals(), study.summary()
     figure, axes = plt.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
-    for axis, (name, title) in zip(axes, (("first_interval_s", "first cell to next cell"), ("whole_pack_s", "first cell to whole pack")), strict=False):
+    for axis, (name, title) in zip(
+        axes,
+        (("first_interval_s", "first cell to next cell"), ("whole_pack_s", "first cell to whole pack")),
+        strict=False,
+    ):
         known = np.sort(intervals[name][np.isfinite(intervals[name])])
         axis.step(known, np.arange(1, known.size + 1) / study.runaway_s.shape[0], where="post")
         if known.size:
@@ -276,8 +321,11 @@ def plot(study: Study, path: Path) -> None:
     axes[2].barh(list(drivers), list(drivers.values()), color="C0")
     axes[2].set(xlabel="rank correlation with the first interval", xlim=(-1, 1))
     p = summary["probability"]
-    figure.suptitle(f"{study.case.name}, {summary['samples']} network samples: P(contained) {p['contained']['p']:.2f}, P(< 90 s) {p['next_cell_within_90_s']['p']:.2f}, "
-                    f"P(< 300 s) {p['next_cell_within_300_s']['p']:.2f} within {study.until_s:g} s in this model")  # fmt: skip
+    figure.suptitle(
+        f"{study.case.name}, {summary['samples']} network samples: P(contained) {p['contained']['p']:.2f}, "
+        f"P(< 90 s) {p['next_cell_within_90_s']['p']:.2f}, P(< 300 s) {p['next_cell_within_300_s']['p']:.2f} "
+        f"within {study.until_s:g} s in this model"
+    )
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -289,12 +337,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--until", type=float)
-    parser.add_argument("--time-scale", type=float, default=1.0, help="finite-element time over network time of the nominal case")
+    parser.add_argument(
+        "--time-scale",
+        type=float,
+        default=1.0,
+        help="finite-element time over network time of the nominal case",
+    )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     try:
         case = load_case(options.case)
-        study = run_study(case, options.samples, options.seed, until_s=options.until, time_scale=options.time_scale)
+        study = run_study(
+            case, options.samples, options.seed, until_s=options.until, time_scale=options.time_scale
+        )
     except PropagationError as error:
         print(error, file=sys.stderr)
         return 2
@@ -302,7 +357,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(json.dumps(summary, indent=1))
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / f"uncertainty_{case.name}.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        (options.out / f"uncertainty_{case.name}.json").write_text(
+            json.dumps(summary, indent=1) + "\n", encoding="utf-8"
+        )
         plot(study, options.out / f"uncertainty_{case.name}.png")
     return 0
 

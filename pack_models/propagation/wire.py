@@ -1,8 +1,8 @@
 """Frames between our process and the one that has dolfinx: a JSON head and raw arrays, over a local socket.
 
-Frame: 4-byte length of the head, head (JSON: values, and name, dtype, shape of every array), the arrays in order.
-A Unix socket in a private folder rather than stdin/stdout: MPI launchers forward the latter only in part, and
-libraries print to them.
+Frame: 4-byte length of the head, head (JSON: values, and name, dtype, shape of every array), the arrays in
+order. A Unix socket in a private folder rather than stdin/stdout: MPI launchers forward the latter only in
+part, and libraries print to them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from .errors import PropagationError
 def send(link: socket.socket, values: dict[str, Any], arrays: dict[str, np.ndarray] | None = None) -> None:
     """Send one frame."""
     packed = {k: np.ascontiguousarray(a) for k, a in (arrays or {}).items()}
-    head = json.dumps({"values": values, "arrays": [[k, a.dtype.str, a.shape] for k, a in packed.items()]}).encode()
+    head = json.dumps(
+        {"values": values, "arrays": [[k, a.dtype.str, a.shape] for k, a in packed.items()]}
+    ).encode()
     link.sendall(struct.pack("<I", len(head)) + head + b"".join(a.tobytes() for a in packed.values()))
 
 
