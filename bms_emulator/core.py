@@ -113,9 +113,8 @@ _INHIBIT, _CPUCTRL, _CYC_OFF, _DIRECT = S["MCOUNTINHIBIT"], S["CPUCTRL"], S["MCY
 _LINES, _HALTED = S["LINES"], S["HALTED"]
 _REASON, _X_PC, _READY, _X_FAULT = S["REASON"], S["X_PC"], S["X_READY"], S["X_FAULT"]
 _OUT_N, _LOG_N, _BUDGET = S["OUT_N"], S["LOG_N"], S["BUDGET"]
-_PREV_T, _PREV_IP, _PREV_RAW, _PREV_DONE = S["PREV_T"], S["PREV_IP"], S["PREV_RAW"], S["PREV_DONE"]
+_PREV_T, _PREV_IP = S["PREV_T"], S["PREV_IP"]
 _CAUSE, _TVAL, _FAULT_PC, _TRAPS = S["CAUSE"], S["TVAL"], S["FAULT_PC"], S["TRAPS"]
-_PREV_PC = S["PREV_PC"]
 _BLOCK_CALLS = S["BLOCK_CALLS"]
 _LOG_ROOM = 4  # rows kept free: one instruction adds at most three
 _OUT_ROOM = 4
@@ -291,7 +290,9 @@ NEXT, JUMP, LEAVE = range(3)
 
 
 @inner
-def straight(st, mem, code, codemap, counts, word, limit, ram_base, ram_size, x_base, x_size, x_offset, delta):
+def straight(
+    st, mem, code, codemap, counts, log, tracing, word, limit, ram_base, ram_size, x_base, x_size, x_offset, delta
+):  # fmt: skip
     """Run instructions until `t > limit` or one that is not for here; `word` is the predecoded first one.
 
     Only what stays inside main memory and the present code region is done here, with few variables, so that they
@@ -309,6 +310,10 @@ def straight(st, mem, code, codemap, counts, word, limit, ram_base, ram_size, x_
     bubble_t = st[_BUBBLE_T]
     bubble_end = st[_BUBBLE_END]
     counting = counts.shape[0] > 1
+    logged = st[_LOG_N]
+    full = log.shape[0] - _LOG_ROOM
+    here = ip
+    raw = 0
     w = word
     status = DONE
     while True:
@@ -317,6 +322,9 @@ def straight(st, mem, code, codemap, counts, word, limit, ram_base, ram_size, x_
         a = np.int64(regs[(w >> 14) & 31])
         b = np.int64(regs[(w >> 19) & 31])
         imm = w >> 32
+        if tracing:
+            here = ip
+            raw = (np.int64(halves[ip]) & 0xFFFF) | np.int64(halves[ip + 1]) << 16
         ip += (w >> 24) & 3
         t += 1
         retired += 1
@@ -490,6 +498,14 @@ def straight(st, mem, code, codemap, counts, word, limit, ram_base, ram_size, x_
         else:
             flow = LEAVE
 
+        if tracing and flow != LEAVE:
+            log[logged, 0] = L_INSTRUCTION
+            log[logged, 1] = t - 1 if flow == NEXT else t - 1 - bubble
+            log[logged, 2] = (here << 1) + delta
+            log[logged, 3] = raw
+            logged += 1
+            if logged >= full:
+                limit = -1
         if flow == NEXT:
             if t > limit:
                 break
@@ -521,7 +537,20 @@ def straight(st, mem, code, codemap, counts, word, limit, ram_base, ram_size, x_
     st[_KEY] = key
     st[_BUBBLE_T] = bubble_t
     st[_BUBBLE_END] = bubble_end
+    st[_LOG_N] = logged
     return status
+
+
+@inner
+def note(st, log, kind, cycle, pc, word, value):
+    """Append a row to the log."""
+    at = st[_LOG_N]
+    log[at, 0] = kind
+    log[at, 1] = cycle
+    log[at, 2] = pc
+    log[at, 3] = word
+    log[at, 4] = value
+    st[_LOG_N] = at + 1
 
 
 @jit
@@ -540,7 +569,9 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
     words = mem.view(np.int32)
     halves = mem.view(np.int16)
     slow = (mode & M_SLOW) != 0
-    native = (mode & M_BLOCKS) != 0 and not slow
+    tracing = (mode & M_TRACE) != 0
+    log_full = log.shape[0] - _LOG_ROOM if mode & (M_TRACE | M_MMIO) else NEVER
+    native = (mode & M_BLOCKS) != 0 and not slow and not tracing
     bad = code.shape[0] - 1
 
     t = st[_T]
@@ -550,8 +581,6 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
     bubble_end = st[_BUBBLE_END]  # first cycle with an empty decode stage before it
     prev_t = st[_PREV_T]
     prev_ip = st[_PREV_IP]
-    prev_raw = st[_PREV_RAW]
-    done = st[_PREV_DONE]  # cycle in which a flushing instruction retired
     ignore_stop = st[_X_PC]  # a breakpoint to step over
     st[_X_PC] = -1
     ip, row = goto(st, code, regions, st[_PC])
@@ -588,14 +617,6 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
                 bubble_t = t
                 bubble_end = wake + 1
             if prev_ip >= 0:
-                if mode & M_TRACE and prev_raw >= 0:
-                    row_at = st[_LOG_N]
-                    log[row_at, 0] = L_INSTRUCTION
-                    log[row_at, 1] = done if done >= prev_t else (bubble_end - 1 if bubble_t == t else t - 1)
-                    log[row_at, 2] = st[_PREV_PC]
-                    log[row_at, 3] = prev_raw
-                    log[row_at, 4] = 0
-                    st[_LOG_N] = row_at + 1
                 if mode & M_PROFILE and prev_ip < bad:
                     profile[prev_ip] += t - prev_t
                 prev_ip = -1
@@ -604,7 +625,7 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
             if t >= stop:
                 leave = R_CYCLES
                 break
-            if mode & (M_TRACE | M_MMIO) and st[_LOG_N] + _LOG_ROOM > log.shape[0]:
+            if st[_LOG_N] >= log_full:
                 leave = R_LOG
                 break
             line_at = interrupt_at(st)
@@ -638,8 +659,6 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
             if slow:
                 prev_t = t
                 prev_ip = ip
-                prev_raw = raw_word(mem, ip)
-                st[_PREV_PC] = st[_FAULT_PC] if ip == bad else (ip << 1) + delta
             else:
                 limit = limit_of(st, stop, slow)
 
@@ -693,7 +712,7 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
         st[_BUBBLE_END] = bubble_end
         before = retired
         status = straight(
-            st, mem, code, codemap, counts, w, t if slow else limit,
+            st, mem, code, codemap, counts, log, tracing, w, t if slow else limit,
             ram_base, ram_size, x_base, x_size, x_offset, delta,
         )  # fmt: skip
         t = st[_T]
@@ -702,6 +721,8 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
         key = st[_KEY]
         bubble_t = st[_BUBBLE_T]
         bubble_end = st[_BUBBLE_END]
+        if st[_LOG_N] >= log_full:
+            limit = -1
         if status == DONE:
             continue
         bubble = t - bubble_end
@@ -726,30 +747,26 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
             cause = -1  # exception raised by what follows
             tval = 0
             target = -1  # where to continue instead
+            ended = start  # last cycle before a flush or a bubble, as the trace shows it
+            redirects = False
+            raw = raw_word(mem, here) if tracing else 0
             if LB <= op <= LHU:
                 value, status, tval, device, cycles = load(st, mem, regions, op, (a + imm) & _M, start)
                 if status == ASK:
                     leave = R_MMIO
                 elif status == FAULT:
                     cause = CAUSE_LOAD
-                    done = start + cycles - 1
+                    ended = start + cycles - 1
                     t = start + cycles + C_FAULT - C_MEMORY
                 else:
                     regs[rd] = np.int32(value)
                     t = start + cycles
+                    ended = t - 1
                 if device and leave < 0:
                     st[_READY] = 0
                     st[_X_FAULT] = 0
                     if mode & M_MMIO:
-                        row_at = st[_LOG_N]
-                        log[row_at, 0] = L_LOAD
-                        log[row_at, 1] = start
-                        log[row_at, 2] = pc
-                        log[row_at, 3] = (a + imm) & _M
-                        log[row_at, 4] = value & _M
-                        st[_LOG_N] = row_at + 1
-                if cause < 0 and leave < 0:
-                    continue
+                        note(st, log, L_LOAD, start, pc, (a + imm) & _M, value & _M)
             elif SB <= op <= SW:
                 status, tval, device, hit, cycles = store(
                     st, mem, out, code, codemap, regions, op, (a + imm) & _M, b & _M, start
@@ -758,21 +775,16 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
                     leave = R_MMIO
                 elif status == FAULT:
                     cause = CAUSE_STORE
-                    done = start + cycles - 1
+                    ended = start + cycles - 1
                     t = start + cycles + C_FAULT - C_MEMORY
                 else:
                     t = start + cycles
+                    ended = t - 1
                 if device and leave < 0:
                     st[_READY] = 0
                     st[_X_FAULT] = 0
                     if mode & M_MMIO:
-                        row_at = st[_LOG_N]
-                        log[row_at, 0] = L_STORE
-                        log[row_at, 1] = start
-                        log[row_at, 2] = pc
-                        log[row_at, 3] = (a + imm) & _M
-                        log[row_at, 4] = b & _M
-                        st[_LOG_N] = row_at + 1
+                        note(st, log, L_STORE, start, pc, (a + imm) & _M, b & _M)
                 if leave < 0:
                     limit = limit_of(st, stop, slow)
                     if hit:
@@ -781,37 +793,32 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
                     if st[_OUT_N] + _OUT_ROOM > out.shape[0]:
                         leave = R_OUT
                         limit = -1
-                    if mode & M_MMIO and st[_LOG_N] + _LOG_ROOM > log.shape[0]:
-                        leave = R_LOG
-                        limit = -1
                     if st[_HALTED]:
                         leave = R_HALT
                         limit = -1
-                    if cause < 0:
-                        continue
             elif CSRRW <= op <= CSRRCI:
                 outcome = csr_execute(
                     st, regs, CSR_FUNCT[op - CSRRW], rd, (w >> 14) & 31, imm, start, retired - 1
                 )
-                if outcome == 1:
-                    continue
-                if outcome == 2:
-                    done = start
+                if outcome == 0:
+                    cause = CAUSE_ILLEGAL
+                    tval = raw_word(mem, here)
+                elif outcome == 2:
                     t = start + C_CSR_WRITE
                     bubble_t = t
                     bubble_end = t - 1
                     limit = limit_of(st, stop, slow)
-                    continue
-                cause = CAUSE_ILLEGAL
-                tval = raw_word(mem, here)
             elif op == FENCE_I:
                 t += C_JUMP - 1
                 bubble = 0
+                redirects = True
+                ended = t - 1
             elif op == JALR:
                 target = (a + imm) & 0xFFFFFFFE
                 regs[rd] = np.int32((ip << 1) + delta)
                 t += C_JUMP - 1
                 bubble = 0
+                ended = t - 1
             elif op == OP_FAR:
                 raw = raw_word(mem, here)
                 if raw & 3 == 3:
@@ -823,15 +830,14 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
                         regs[rd] = np.int32((ip << 1) + delta)
                     t += C_JUMP - 1
                     bubble = 0
-                else:
-                    if not branches(op, np.int64(regs[rs1]), np.int64(regs[rs2])):
-                        continue
+                    target = (pc + imm) & _M
+                elif branches(op, np.int64(regs[rs1]), np.int64(regs[rs2])):
                     t += C_TAKEN - 1
-                target = (pc + imm) & _M
+                    target = (pc + imm) & _M
+                ended = t - 1 - (bubble if target >= 0 else 0)
             elif op == MRET:
                 if st[_PRIV] == 3:
                     target = leave_trap(st)
-                    done = start
                     t = start + C_MRET
                     limit = limit_of(st, stop, slow)
                 else:
@@ -839,14 +845,13 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
                     tval = raw_word(mem, here)
             elif op == WFI:
                 if st[_PRIV] == 3 or not st[_STATUS] & TW:
-                    done = start
                     st[_ASLEEP] = 1
                     st[_SLEEP_T] = start
                     st[_SLEEP_MCYCLE] = WFI_MCYCLE + (1 if ((here + 2) >> 1) - start - 1 == key else 0)
                     limit = -1
-                    continue
-                cause = CAUSE_ILLEGAL
-                tval = raw_word(mem, here)
+                else:
+                    cause = CAUSE_ILLEGAL
+                    tval = raw_word(mem, here)
             elif op == ECALL:
                 cause = CAUSE_ECALL_M if st[_PRIV] == 3 else CAUSE_ECALL_U
             elif op == EBREAK:
@@ -854,7 +859,6 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
             elif op == OP_FETCH_FAULT:
                 cause = CAUSE_FETCH
                 tval = (pc + imm) & _M
-                prev_raw = -1  # there is no instruction to trace
             else:
                 cause = CAUSE_ILLEGAL
                 tval = imm & _M
@@ -866,18 +870,23 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
                     st[_BUDGET] += 1
                 prev_ip = -1
                 break
+            if tracing and cause != CAUSE_FETCH:  # there is no instruction after a failed fetch
+                note(st, log, L_INSTRUCTION, ended, pc, raw, 0)
+            if st[_LOG_N] >= log_full:
+                limit = -1
             if cause >= 0:
                 retired -= 1
                 if cause != CAUSE_LOAD and cause != CAUSE_STORE:
-                    done = start
                     t = start + C_TRAP
                 target = enter_trap(st, False, cause, tval, pc)
                 st[_CAUSE] = cause
                 st[_TVAL] = tval & _M
-                limit = limit_of(st, stop, slow) if leave < 0 else -1
+                limit = limit_of(st, stop, slow) if leave < 0 and st[_LOG_N] < log_full else -1
                 if mode & M_LOCKUP and (target == pc or locate(regions, target)[1] < 0):
                     leave = R_LOCKUP
                     limit = -1
+            if target < 0 and not redirects:
+                continue
             if target >= 0:
                 ip, row = goto(st, code, regions, target)
                 if row >= 0:
@@ -906,8 +915,6 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
     st[_BUBBLE_END] = bubble_end if bubble_t == t else -1
     st[_PREV_T] = prev_t
     st[_PREV_IP] = prev_ip
-    st[_PREV_RAW] = prev_raw
-    st[_PREV_DONE] = done
     st[_REASON] = leave
     regs[32] = 0
     regs[33] = 0

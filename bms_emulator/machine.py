@@ -212,7 +212,7 @@ class Machine:
         st[S["MTVEC_DIRECT"]] = self.board.direct_mtvec
         st[S["MTVEC"]] = 0 if self.board.direct_mtvec else (self.board.reset_pc & 0xFFFFFF00) | 1
         st[S["BUBBLE_T"]] = st[S["BUBBLE_END"]] = -1
-        st[S["PREV_IP"]] = st[S["PREV_DONE"]] = st[S["X_PC"]] = -1
+        st[S["PREV_IP"]] = st[S["X_PC"]] = -1
         st[S["WATCH"]] = watch
         bus.no_lines(st)
         bus.reset_devices(st, self.board.regions)
@@ -484,7 +484,7 @@ class Machine:
         watch = self.st[S["WATCH"]]
         self.st[:] = state
         self.st[S["WATCH"]] = watch
-        self.st[S["PREV_IP"]] = self.st[S["PREV_DONE"]] = self.st[S["X_PC"]] = -1
+        self.st[S["PREV_IP"]] = self.st[S["X_PC"]] = -1
         # Decoded code stays where memory is the same: compare only where there is code at all.
         whole = self.mem.size >> GRANULE_BITS << GRANULE_BITS
         per_granule = (1 << GRANULE_BITS) // 2

@@ -23,7 +23,7 @@ S["LINES"] = _first + len(_names)  # 32 words: cycle since which interrupt line 
 CANON_END = S["LINES"] + 32
 _messages = """
 REASON X_PC X_ADDR X_WRITE X_SIZE X_VALUE X_READY X_RESULT0 X_RESULT1 X_FAULT
-OUT_N LOG_N WATCH BUDGET PREV_T PREV_IP PREV_RAW PREV_DONE PREV_PC CAUSE TVAL
+OUT_N LOG_N WATCH BUDGET PREV_T PREV_IP CAUSE TVAL
 BLOCK_CALLS TRAPS
 """.split()
 S |= {name: CANON_END + i for i, name in enumerate(_messages)}
@@ -45,11 +45,10 @@ SIZE = DEVICES + SLOTS * MAX_DEVICES
     R_LOCKUP,  # a trap whose handler cannot be reached
 ) = range(9)
 
-# Bits of the mode: each makes the loop look at every instruction.
-M_TRACE, M_PROFILE, M_BUDGET, M_MMIO = 1, 2, 4, 8
-# Bits that cost nothing per instruction.
-M_BLOCKS, M_LOCKUP = 16, 32
-M_SLOW = M_TRACE | M_PROFILE | M_BUDGET
+# Bits of the mode
+M_TRACE, M_PROFILE, M_BUDGET, M_MMIO, M_BLOCKS, M_LOCKUP = 1, 2, 4, 8, 16, 32
+# These make the loop look at every instruction.
+M_SLOW = M_PROFILE | M_BUDGET
 
 # mstatus bits that exist
 MIE, MPIE, MPP, MPRV, TW = 1 << 3, 1 << 7, 3 << 11, 1 << 17, 1 << 21
