@@ -33,6 +33,11 @@ from .reading import Reader
 MODELS = ("lumped", "network", "fem")
 CASES = Path(__file__).with_name("cases")
 _MATERIALS = Path(__file__).parents[1] / "catalogue" / "materials" / "solids.yaml"
+# The network's mesh error is some percent, so it may step coarsely; the finite elements resolve more.
+STEPS = {
+    "fem": StepRules(),
+    "network": StepRules(largest_s=4.0, smallest_s=0.01, reaction_K=60.0, conduction_K=15.0, substep_K=5.0),
+}
 _FIXED_WALL_W_M2K = 1e7  # a wall held at a temperature is a film this conductive
 _ALIASES = {
     "bottom": ("z_min",),
@@ -60,7 +65,7 @@ class RunRules:
 
     Parameters
     ----------
-    mesh : model -> volumes per cell along x, y, z
+    steps, mesh : model -> stepping rules, volumes per cell along x, y, z
     refine : how `--refine` multiplies the mesh along x, y, z
     maps_s : times of the temperature maps; four evenly spread ones when empty
     stop_above_K : end early once a cell's mean is hotter
@@ -68,7 +73,7 @@ class RunRules:
     """
 
     until_s: float
-    step: StepRules
+    steps: dict[str, StepRules]
     mesh: dict[str, tuple[int, int, int]]
     refine: tuple[int, int, int] = (2, 1, 1)
     maps_s: tuple[float, ...] = ()
@@ -162,7 +167,7 @@ def parse_case(data: Any, name: str = "case", where: str = "case") -> Case:
     except _UnreadableError:
         case = None
     if problems or case is None:
-        raise CaseError(where, problems)
+        raise CaseError(where, list(dict.fromkeys(problems)))  # both models read run.step
     return case
 
 
@@ -569,30 +574,29 @@ class _Parser:
             found.append(Trigger(name, cell, power, start, until, region, energy, kind != "heater"))
         return found
 
-    def rules(self, layout: Layout | None, initial: str) -> RunRules:
+    def step(self, s: Reader, base: StepRules) -> StepRules:
+        """Stepping rules of one model: what the case says over the model's own."""
+        largest = s.number("largest_s", base.largest_s, low=0.0, high=1e5, low_open=True)
+        smallest = min(base.smallest_s, 0.01 * largest) if largest > 0 else base.smallest_s
+        return StepRules(
+            s.text("scheme", base.scheme, ("trbdf2", "be")),
+            largest,
+            s.number("smallest_s", smallest, low=0.0, low_open=True),
+            s.number("reaction_K", base.reaction_K, low=0.0, low_open=True),
+            s.number("conduction_K", base.conduction_K, low=0.0, low_open=True),
+            s.number("substep_K", base.substep_K, low=0.0, high=50.0, low_open=True),
+            s.flag("adaptive", True),
+        )
+
+    def rules(self) -> RunRules:
         r = self.r.mapping("run")
         until = r.number("until_s", low=0.0, high=1e9, low_open=True)
         s = r.mapping("step")
-        default = StepRules()
-        largest = s.number("largest_s", default.largest_s, low=0.0, high=1e5, low_open=True)
-        step = StepRules(
-            s.text("scheme", default.scheme, ("trbdf2", "be")),
-            largest,
-            s.number(
-                "smallest_s",
-                min(default.smallest_s, 0.01 * largest if largest > 0 else 1e-4),
-                low=0.0,
-                low_open=True,
-            ),
-            s.number("reaction_K", default.reaction_K, low=0.0, low_open=True),
-            s.number("conduction_K", default.conduction_K, low=0.0, low_open=True),
-            s.number("substep_K", default.substep_K, low=0.0, high=50.0, low_open=True),
-            s.flag("adaptive", True),
-        )
+        steps = {model: self.step(s, base) for model, base in STEPS.items()}
         s.finish()
         m = r.mapping("mesh")
         mesh: dict[str, tuple[int, int, int]] = {}
-        for model, values in (("fem", (12, 12, 10)), ("network", (12, 2, 6))):
+        for model, values in (("fem", (12, 12, 10)), ("network", (9, 8, 5))):
             a = m.numbers(model, 3, values, low=1)
             mesh[model] = (int(a[0]), int(a[1]), int(a[2])) if all(map(math.isfinite, a)) else values
         m.finish()
@@ -612,7 +616,7 @@ class _Parser:
                 pairs.append((a0, b0))
         result = RunRules(
             until,
-            step,
+            steps,
             mesh,
             (refine[0], refine[1], refine[2]),
             tuple(float(v) for v in maps),
@@ -689,7 +693,7 @@ class _Parser:
         model = r.text("model", "lumped" if kind == "lumped" else "network", MODELS)
         if kind == "lumped" and model != "lumped":
             r.problem("model", f"{model!r} needs a stack or a pack; a lumped body has no inside")
-        rules = self.rules(layout, model)
+        rules = self.rules()
         r.finish()
         return Case(
             name,

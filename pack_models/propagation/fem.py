@@ -160,7 +160,7 @@ class FemRun:
             "curvature": g.curvature,
             "n_species": tables.n_species,
             "n_reactions": tables.n_reactions,
-            "step": asdict(rules or case.run.step),
+            "step": asdict(rules or case.run.steps["fem"]),
             "cg_rtol": case.run.cg_rtol,
             **to_message(list(case.boundaries), list(case.triggers)),
         }

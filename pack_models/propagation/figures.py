@@ -54,7 +54,19 @@ def temperature_maps(result: Result) -> Any:
     height = float(np.mean([0.5 * (s.box[4] + s.box[5]) for s in cells[:1]]))
     low = min(float(f.temperature_K.min()) for f in fields) - ZERO_C
     high = max(float(f.temperature_K.max()) for f in fields) - ZERO_C
-    figure, axes = plt.subplots(2, 2, figsize=(9, 9), layout="constrained", sharex=True, sharey=True)
+    (x0, x1), (y0, y1) = layout.bounds(0), layout.bounds(1)
+    rows, columns = (1, 4) if y1 - y0 > 1.5 * (x1 - x0) else (4, 1) if x1 - x0 > 4.0 * (y1 - y0) else (2, 2)
+    width = 10.0
+    height_inch = min(12.0, max(3.0, width / columns * (y1 - y0) / (x1 - x0) * rows + 0.8))
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(width, height_inch),
+        layout="constrained",
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+    )
     picture = None
     for axis, f in zip(axes.flat, fields, strict=False):
         k = int(np.argmin(np.abs(f.positions[2] - height)))
@@ -63,7 +75,7 @@ def temperature_maps(result: Result) -> Any:
             x,
             y,
             f.temperature_K[:, :, k].T - ZERO_C,
-            shading="gouraud",
+            shading="nearest",
             cmap="inferno",
             vmin=low,
             vmax=high,
@@ -172,7 +184,7 @@ def energy_split(result: Result) -> Any:
         xlabel="energy / MJ",
         title=f"{result.case.name}: imbalance {e['imbalance']:.1e}",
     )
-    axis.legend(fontsize=8, ncols=2)
+    figure.legend(fontsize=8, ncols=4, loc="outside lower center")
     return figure
 
 

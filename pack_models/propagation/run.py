@@ -165,7 +165,11 @@ def network_march(
     problem = build(
         grid, case.tables(), case.cell_set, list(case.boundaries), list(case.triggers), vertices=False
     )
-    return grid, problem, March(problem, NetworkConduction(grid, case.run.cg_rtol), rules or case.run.step)
+    return (
+        grid,
+        problem,
+        March(problem, NetworkConduction(grid, case.run.cg_rtol), rules or case.run.steps["network"]),
+    )
 
 
 def _run_network(
@@ -323,7 +327,7 @@ def refinement_change(case: Case, model: str, base: Result, ranks: int = 1) -> d
     """
     if model == "lumped":
         return {}
-    step = case.run.step
+    step = case.run.steps[model]
     finer = run_case(case, model, case.run.refine, None, replace(step, largest_s=0.5 * step.largest_s), ranks)
     first = [c["runaway_s"] for c in base.summary["cells"]]
     second = [c["runaway_s"] for c in finer.summary["cells"]]

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm, qmc
 
-from .case import Case, load_case, parse_case
+from .case import STEPS, Case, load_case, parse_case
 from .databank import inverse_cdf
 from .errors import CaseError, PropagationError
 from .events import first_crossing
@@ -36,7 +36,7 @@ from .run import network_march
 # Coarse enough for two minutes of 200 samples, fine enough to see jumps from row to row; its bias is in the
 # README.
 MESH = (8, 6, 5)
-RULES = StepRules(largest_s=4.0, smallest_s=0.01, reaction_K=60.0, conduction_K=15.0, substep_K=5.0)
+RULES = STEPS["network"]
 # 5-95 % of a lognormal variable lies within a factor 2.
 _FACTOR_TWO = float(np.log(2.0) / norm.ppf(0.95))
 
