@@ -1,10 +1,13 @@
-"""Loads and stores that the fast path of the loop does not take: split, outside main memory, into code, to devices."""
+"""Loads and stores that the fast path does not take: split, outside main memory, into code, to devices."""
+
+# numba infers the types of compiled functions; shapes and units stand in their docstrings.
+# mypy: allow-untyped-defs, allow-untyped-calls
 
 from __future__ import annotations
 
 from .bus import ASK, FAULT, OK, find, is_python, read_word, write_word
 from .decode import TRANSLATED, sign_extend
-from .isa import OP, OP_SPECIAL, OP_UNDECODED
+from .isa import OP, OP_UNDECODED
 from .jit import inner
 from .state import G_BASE, G_KIND, G_OFFSET, K_MEMORY, S
 from .timing import C_MEMORY, C_SPLIT
@@ -20,12 +23,11 @@ _WATCH, _HALTED, _HALT_CODE = S["WATCH"], S["HALTED"], S["HALT_CODE"]
 def load(st, mem, regions, op, address, t):
     """(value, status, mtval, device, cycles) of a load whose first cycle is `t`.
 
-    A word at offset 1-3 or a half at offset 3 takes two transactions. Both are always made; if the first fails,
-    mtval is the address itself, if only the second fails, the address of the second word.
-    """
+    A word at offset 1-3 or a half at offset 3 takes two transactions. Both are always made; if the first
+    fails, mtval is the address itself, if only the second fails, the address of the second word."""
     offset = address & 3
     first = address - offset
-    size = 4 if op == _LW else (2 if op == _LH or op == _LHU else 1)
+    size = 4 if op == _LW else (2 if op in (_LH, _LHU) else 1)
     lanes = ((1 << size) - 1) << offset
     value, status = read_word(st, mem, regions, first, lanes & 15, 0, t)
     tval = address
@@ -60,7 +62,7 @@ def load(st, mem, regions, op, address, t):
 
 @inner
 def forget_code(st, code, codemap, regions, address):
-    """A store to the word at `address`: drop what was predecoded from it. Returns whether it was translated code."""
+    """Drop what was predecoded from the word at `address`. Returns whether it was translated code."""
     row = find(regions, address)
     if row < 0 or regions[row, G_KIND] != K_MEMORY:
         return False
@@ -93,10 +95,14 @@ def store(st, mem, out, code, codemap, regions, op, address, value, t):
     lanes = ((1 << size) - 1) << offset
     split = offset + size > 4
     rotated = ((value << (8 * offset)) | (value >> (32 - 8 * offset))) & _M
-    if split and is_python(regions, second) and not is_python(regions, first):
+    if (
+        split
+        and is_python(regions, second)
+        and not is_python(regions, first)
         # ask Python first, so that nothing is written twice when the instruction runs again
-        if write_word(st, mem, out, regions, second, lanes >> 4, rotated, 1, t + 1) == ASK:
-            return ASK, address, True, False, C_SPLIT
+        and write_word(st, mem, out, regions, second, lanes >> 4, rotated, 1, t + 1) == ASK
+    ):
+        return ASK, address, True, False, C_SPLIT
     status = write_word(st, mem, out, regions, first, lanes & 15, rotated, 0, t)
     tval = address
     cycles = C_MEMORY
@@ -114,7 +120,12 @@ def store(st, mem, out, code, codemap, regions, op, address, value, t):
         elif other == FAULT and status == OK:
             status = FAULT
             tval = second
-    if status == OK and st[_WATCH] >= 0 and (first == st[_WATCH] or split and second == st[_WATCH]) and value:
+    if (
+        status == OK
+        and st[_WATCH] >= 0
+        and (first == st[_WATCH] or (split and second == st[_WATCH]))
+        and value
+    ):
         st[_HALTED] = 2
         st[_HALT_CODE] = value
     return status, tval, device, hit, cycles

@@ -6,9 +6,8 @@
     a.branch("bne", 5, 0, "loop")
     code = a.bytes()
 
-Compressed encodings come from the decoder read backwards: every 16-bit word is decoded once, so an encoding exists
-here exactly if it exists there.
-"""
+Compressed encodings come from the decoder read backwards: every 16-bit word is decoded once, so an encoding
+exists here exactly if it exists there."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ def _check(value: int, low: int, high: int, step: int, what: str) -> int:
 
 
 def encode(name: str, rd: int = 0, rs1: int = 0, rs2: int = 0, imm: int = 0) -> int:
-    """32-bit encoding; `imm` is a byte offset for branches and jumps, the upper value for lui, a CSR number."""
+    """32-bit encoding; `imm` is a byte offset (branches, jumps), the upper value (lui) or a CSR number."""
     row = BY_NAME[name]
     registers = rd << 7 | rs1 << 15 | rs2 << 20
     match row.format:
@@ -49,10 +48,19 @@ def encode(name: str, rd: int = 0, rs1: int = 0, rs2: int = 0, imm: int = 0) -> 
             bits = (at >> 12 & 1) << 31 | (at >> 5 & 63) << 25 | (at >> 1 & 15) << 8 | (at >> 11 & 1) << 7
             return row.match | rs1 << 15 | rs2 << 20 | bits
         case isa.U:
-            return row.match | rd << 7 | (_check(imm, -(1 << 31), (1 << 32) - 1, 4096, "upper value") & 0xFFFFF000)
+            return (
+                row.match
+                | rd << 7
+                | (_check(imm, -(1 << 31), (1 << 32) - 1, 4096, "upper value") & 0xFFFFF000)
+            )
         case isa.J:
             at = _check(imm, -(1 << 20), (1 << 20) - 2, 2, "jump offset")
-            bits = (at >> 20 & 1) << 31 | (at >> 1 & 0x3FF) << 21 | (at >> 11 & 1) << 20 | (at >> 12 & 0xFF) << 12
+            bits = (
+                (at >> 20 & 1) << 31
+                | (at >> 1 & 0x3FF) << 21
+                | (at >> 11 & 1) << 20
+                | (at >> 12 & 0xFF) << 12
+            )
             return row.match | rd << 7 | bits
         case isa.CSR | isa.CSRI:
             return row.match | rd << 7 | rs1 << 15 | _check(imm, 0, 4095, 1, "CSR number") << 20
@@ -114,7 +122,9 @@ class Assembler:
             raise AssemblyError(f"already at 0x{self.here:08x}, behind 0x{address:08x}")
         self._code += bytes(address - self.here)
 
-    def op(self, name: str, rd: int = 0, rs1: int = 0, rs2: int = 0, imm: int = 0, short: bool = False) -> None:
+    def op(
+        self, name: str, rd: int = 0, rs1: int = 0, rs2: int = 0, imm: int = 0, short: bool = False
+    ) -> None:
         """One instruction; `short` takes the 16-bit encoding if there is one."""
         halfword = compress(name, rd, rs1, rs2, imm) if short else None
         if halfword is not None:

@@ -1,9 +1,10 @@
-"""Speed of the emulator: both engines, tracing, slicing, snapshots, start-up; beside `unicorn` in the same run.
+"""Speed of the emulator: both engines, tracing, slicing, snapshots, start-up; beside `unicorn` in the same
+run.
 
-The kernels are the reference programs k_ekf_q16 (Kalman filter step of a battery cell) and k_crc32. Each is called
-over and over by a small loop while a 1 kHz timer interrupt (at 50 MHz) is served, so that the figures are those of
-long runs with exact cycles and interrupts on. Times are CPU time (median of several) because machines are shared.
-"""
+The kernels are the reference programs k_ekf_q16 (Kalman filter step of a battery cell) and k_crc32. Each is
+called over and over by a small loop while a 1 kHz timer interrupt (at 50 MHz) is served, so that the figures
+are those of long runs with exact cycles and interrupts on. Times are CPU time (median of several) because
+machines are shared."""
 
 from __future__ import annotations
 
@@ -35,7 +36,9 @@ def machine_name() -> str:
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        lines = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+        lines = [
+            line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line
+        ]
         model = lines[0] if lines else model
     return f"{model}, {os.cpu_count()} CPUs, {platform.system()}, Python {platform.python_version()}"
 
@@ -155,7 +158,7 @@ def sliced_rate(repeats: int, slice_cycles: int = 1500) -> float:
 
 
 def unicorn_rate(name: str, repeats: int) -> float | None:
-    """Instructions per CPU second of unicorn (functional, no cycles) on the same calls; None if not installed."""
+    """Instructions per CPU second of unicorn (functional) on the same calls; None if not installed."""
     try:
         import unicorn
         from unicorn import riscv_const as rv
@@ -206,7 +209,9 @@ def start_up(cold: bool) -> float:
         if cold:
             environment |= {"NUMBA_CACHE_DIR": folder, "TWIN_CACHE": folder}
         command = [sys.executable, "-m", "bms_emulator", "run", str(IMAGES / "k_crc32.elf")]
-        subprocess.run([sys.executable, "-c", "import scipy.linalg, numba.np.arrayobj"], env=environment, check=True)
+        subprocess.run(
+            [sys.executable, "-c", "import scipy.linalg, numba.np.arrayobj"], env=environment, check=True
+        )
         before = os.times()
         subprocess.run(command, env=environment, check=True, capture_output=True)
         after = os.times()
@@ -215,8 +220,14 @@ def start_up(cold: bool) -> float:
 
 def bench(repeats: int = 5) -> str:
     """Measure everything and give the table as text."""
-    lines = [f"machine: {machine_name()}", f"median of {repeats}, CPU time, timer interrupt every 49152 cycles", ""]
-    lines.append(f"{'kernel':12}{'interp MIPS':>13}{'blocks MIPS':>13}{'unicorn MIPS':>14}{'ratio':>8}{'ratio':>8}")
+    lines = [
+        f"machine: {machine_name()}",
+        f"median of {repeats}, CPU time, timer interrupt every 49152 cycles",
+        "",
+    ]
+    lines.append(
+        f"{'kernel':12}{'interp MIPS':>13}{'blocks MIPS':>13}{'unicorn MIPS':>14}{'ratio':>8}{'ratio':>8}"
+    )
     for name in KERNELS:
         interp = engine_rate(name, "interp", repeats) / 1e6
         blocks = engine_rate(name, "blocks", repeats) / 1e6
@@ -226,13 +237,14 @@ def bench(repeats: int = 5) -> str:
             row += f"{unicorn / 1e6:14.0f}{interp * 1e6 / unicorn:8.2f}{blocks * 1e6 / unicorn:8.2f}"
         lines.append(row)
     take, back = snapshot_times(repeats)
+    warm = statistics.median(start_up(False) for _ in range(3))
     lines += [
         "(ratios: interpreter and blocks to unicorn, which keeps no cycles)",
         "",
         f"instruction trace on   {trace_rate(repeats) / 1e6:8.1f} MIPS (k_ekf_q16, CSV to the null device)",
         f"slices of 1500 cycles  {sliced_rate(repeats) / 1e6:8.1f} MIPS (k_ekf_q16, interpreter)",
         f"snapshot, restore      {take * 1e3:8.2f} ms, {back * 1e3:.2f} ms (1 MiB)",
-        f"start-up, warm cache   {statistics.median(start_up(False) for _ in range(3)):8.2f} s (process, k_crc32)",
+        f"start-up, warm cache   {warm:8.2f} s (process, k_crc32)",
         f"start-up, cold cache   {start_up(True):8.2f} s",
     ]
     return "\n".join(lines)

@@ -1,9 +1,13 @@
-"""Table 3: the data bus. What answers at an address is a row of the region table, made from `memory_map.toml`.
+"""Table 3: the data bus. What answers at an address is a row of the region table, made from
+`memory_map.toml`.
 
-Every access is one or two word transactions, each in its own cycle (request in cycle t, response in t + 1), with one
-lane bit for each byte. Memory that the fast path of the loop did not take, devices and faults come through here.
-A region row is (base, size, flat offset, flags, kind, state word of the device), all integers.
+Every access is one or two word transactions, each in its own cycle (request in cycle t, response in t + 1),
+with one lane bit for each byte. Memory that the fast path of the loop did not take, devices and faults come
+through here. A region row is (base, size, flat offset, flags, kind, state word of the device), all integers.
 """
+
+# numba infers the types of compiled functions; shapes and units stand in their docstrings.
+# mypy: allow-untyped-defs, allow-untyped-calls
 
 from __future__ import annotations
 
@@ -103,7 +107,7 @@ def is_python(regions, address):
 
 @jit
 def reset_devices(st, regions):
-    """Put every hot device into its reset state. The flags of a device row hold its interrupt line in bits 8-15."""
+    """Put every hot device into its reset state; its flags hold the interrupt line in bits 8-15."""
     for row in range(regions.shape[0]):
         kind, slot, line = regions[row, G_KIND], regions[row, G_SLOT], (regions[row, G_FLAGS] >> 8) & 0xFF
         if kind == console.KIND:

@@ -2,11 +2,11 @@
 
     python -m bms_emulator.campaign --seeds 300
 
-For each seed of `randprog.py` (half of them under timer interrupts) the end state of a straight interpreter run is
-compared with: the same run in random slices; a snapshot taken at a random cycle and restored into another machine;
-the block engine (with thresholds so low that short programs are translated, too); a traced run. For every tenth
-seed, each retired instruction's cycle is also compared with the clock-by-clock model of `pipeline.py`.
-"""
+For each seed of `randprog.py` (half of them under timer interrupts) the end state of a straight interpreter
+run is compared with: the same run in random slices; a snapshot taken at a random cycle and restored into
+another machine; the block engine (with thresholds so low that short programs are translated, too); a traced
+run. For every tenth seed, each retired instruction's cycle is also compared with the clock-by-clock model of
+`pipeline.py`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ class Campaign:
         self.other = Machine()
         self.blocks = Machine(engine="blocks")
         self.rows = {
-            name: Row(name) for name in ("program ends", "sliced", "snapshot", "blocks", "traced", "clock model")
+            name: Row(name)
+            for name in ("program ends", "sliced", "snapshot", "blocks", "traced", "clock model")
         }
 
     def run(self, seed: int) -> list[str]:
@@ -144,7 +145,9 @@ def run_campaign(seeds: int, first: int = 0) -> tuple[list[Row], list[tuple[int,
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry of `python -m bms_emulator.campaign`."""
-    parser = argparse.ArgumentParser(prog="python -m bms_emulator.campaign", description="Random programs, invariants")
+    parser = argparse.ArgumentParser(
+        prog="python -m bms_emulator.campaign", description="Random programs, invariants"
+    )
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("results/emulator"))
@@ -158,7 +161,10 @@ def main(arguments: list[str] | None = None) -> int:
             writer.writerow(
                 [row.check, options.first, row.programs, row.instructions, row.cycles, row.differences]
             )
-            print(f"{row.check:14} {row.programs:6} programs {row.cycles:12} cycles {row.differences:4} differences")
+            print(
+                f"{row.check:14} {row.programs:6} programs {row.cycles:12} cycles"
+                f" {row.differences:4} differences"
+            )
     for seed, name in failures:
         print(f"seed {seed}: {name}", file=sys.stderr)
     return 1 if failures else 0

@@ -18,7 +18,8 @@ from .regmap import board_names
 
 EXIT_PASS, EXIT_FAIL, EXIT_USAGE, EXIT_TRAP = range(4)
 DEFAULT_MAX_CYCLES = 1_000_000_000
-# The run-time of the reference programs prints this word, then mcause and mepc, when it meets a trap it did not expect.
+# The run-time of the reference programs prints this word, then mcause and mepc, when it meets a trap it did
+# not expect.
 _BAD_TRAP = "bad00000"
 
 
@@ -31,18 +32,24 @@ def _number(text: str) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The argument parser of `python -m bms_emulator`."""
-    top = argparse.ArgumentParser(prog="python -m bms_emulator", description="Cycle-exact RV32IMC (Ibex 'small')")
+    top = argparse.ArgumentParser(
+        prog="python -m bms_emulator", description="Cycle-exact RV32IMC (Ibex 'small')"
+    )
     commands = top.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run a program image and give its verdict as exit code")
     run.add_argument("image", type=Path)
     run.add_argument("--board", choices=board_names(), default="reference")
-    run.add_argument("--base", type=_number, help="load address of a raw binary (default: start of main memory)")
+    run.add_argument(
+        "--base", type=_number, help="load address of a raw binary (default: start of main memory)"
+    )
     run.add_argument("--max-cycles", type=_number, default=DEFAULT_MAX_CYCLES, metavar="N")
     run.add_argument("--engine", choices=ENGINES, default="interp")
     run.add_argument("--trace", type=Path, metavar="FILE", help="CSV of retired instructions")
     run.add_argument("--mmio-trace", type=Path, metavar="FILE", help="CSV of device accesses")
     run.add_argument("--profile", action="store_true", help="cycles per function, to stderr")
-    run.add_argument("--gdb", type=_number, metavar="PORT", help="wait for gdb on this TCP port (0: any free one)")
+    run.add_argument(
+        "--gdb", type=_number, metavar="PORT", help="wait for gdb on this TCP port (0: any free one)"
+    )
     bench = commands.add_parser("bench", help="measure speed")
     bench.add_argument("--repeats", type=_number, default=5, metavar="N")
     return top
@@ -126,7 +133,8 @@ def verdict(machine: Machine, outcome: Outcome) -> int:
     cause = machine.csr("mcause")
     last_trap = f"; last mcause 0x{cause:x} ({_cause_name(cause)})" if cause else ""
     print(
-        f"bms_emulator: {outcome.reason.value} at cycle {outcome.cycle}, {state} at {machine.where(machine.pc)}"
+        f"bms_emulator: {outcome.reason.value} at cycle {outcome.cycle}, {state}"
+        f" at {machine.where(machine.pc)}"
         f": {machine.instruction_at(machine.pc)}{last_trap}",
         file=sys.stderr,
     )

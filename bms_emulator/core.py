@@ -1,20 +1,24 @@
 """The loop: joins the three tables (`isa.py`, `timing.py`, `bus.py`) into one compiled function.
 
-`run` advances the machine until a cycle, a halt, a breakpoint or an access that Python must serve. Time is the cycle
-in which the next instruction enters decode/execute. Interrupts and the end of a slice are one compare per
-instruction: `t > limit`, where `limit` is the earlier of the first cycle in which an enabled interrupt line is high
-and the last cycle before the slice ends. Whatever can move that cycle (CSR writes, mret, device accesses) computes
-it again; nothing is polled.
+`run` advances the machine until a cycle, a halt, a breakpoint or an access that Python must serve. Time is
+the cycle in which the next instruction enters decode/execute. Interrupts and the end of a slice are one
+compare per instruction: `t > limit`, where `limit` is the earlier of the first cycle in which an enabled
+interrupt line is high and the last cycle before the slice ends. Whatever can move that cycle (CSR writes,
+mret, device accesses) computes it again; nothing is polled.
 
-Interrupts. An instruction whose cycle of entry is t is stopped when the line was high at t - 1 or before. The decision
-falls in the first cycle with an empty decode stage: the later of the line's cycle and the first cycle after the
-previous instruction left that stage (`free`: in a jump bubble earlier than t). The handler enters three cycles later.
+Interrupts. An instruction whose cycle of entry is t is stopped when the line was high at t - 1 or before. The
+decision falls in the first cycle with an empty decode stage: the later of the line's cycle and the first
+cycle after the previous instruction left that stage (`free`: in a jump bubble earlier than t). The handler
+enters three cycles later.
 
-wfi. mcycle loses the cycles of sleep; it keeps one more when the fetcher issues a request in wfi's second cycle. The
-fetch buffer holds three words and asks for one a cycle unless full, so it asks in that cycle only if *every* cycle
-since the last redirection took a word out. Hence the words and the cycles since then are equal, which is one compare
-with a key kept at each redirection: (target / 4) + s - (cycle of entry of the target).
-"""
+wfi. mcycle loses the cycles of sleep; it keeps one more when the fetcher issues a request in wfi's second
+cycle. The fetch buffer holds three words and asks for one a cycle unless full, so it asks in that cycle only
+if *every* cycle since the last redirection took a word out. Hence the words and the cycles since then are
+equal, which is one compare with a key kept at each redirection: (target / 4) + s - (cycle of entry of the
+target)."""
+
+# numba infers the types of compiled functions; shapes and units stand in their docstrings.
+# mypy: allow-untyped-defs, allow-untyped-calls
 
 from __future__ import annotations
 
@@ -22,15 +26,41 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from . import isa
 from .access import load, store
 from .bus import ASK, FAULT
 from .csr import csr_execute
-from .decode import decode_at, fields32, fields16, locate, pack, sign_extend
-from .isa import OP
+from .decode import decode_at, fields16, fields32, locate, pack
+from .hot import (
+    CSR_FUNCT,
+    CSRRCI,
+    CSRRW,
+    DONE,
+    EBREAK,
+    ECALL,
+    FENCE,
+    FENCE_I,
+    JAL,
+    JALR,
+    LB,
+    LHU,
+    LOG_ROOM,
+    MRET,
+    OP_BLOCK,
+    OP_FAR,
+    OP_FETCH_FAULT,
+    OP_SKIP,
+    OP_SPECIAL,
+    OP_STOP,
+    OP_UNDECODED,
+    RARE,
+    SB,
+    SW,
+    WFI,
+    branches,
+    straight,
+)
 from .jit import inner, jit
 from .state import (
-    CANON_END,
     G_BASE,
     G_OFFSET,
     G_SIZE,
@@ -45,10 +75,6 @@ from .state import (
     M_PROFILE,
     M_SLOW,
     M_TRACE,
-    MIE,
-    MPIE,
-    MPP,
-    MPRV,
     NEVER,
     R_BUDGET,
     R_CODE,
@@ -63,46 +89,35 @@ from .state import (
     S,
 )
 from .timing import (
-    C_DIV,
-    C_DIV0,
     C_CSR_WRITE,
     C_FAULT,
     C_IRQ,
     C_JUMP,
     C_MEMORY,
     C_MRET,
-    C_MUL,
-    C_MULH,
-    C_SPLIT,
     C_TAKEN,
     C_TRAP,
     WFI_MCYCLE,
     WFI_SLEEP,
     WFI_WAKE,
 )
+from .traps import (
+    CAUSE_BREAK,
+    CAUSE_ECALL_M,
+    CAUSE_ECALL_U,
+    CAUSE_FETCH,
+    CAUSE_ILLEGAL,
+    CAUSE_LOAD,
+    CAUSE_STORE,
+    enter_trap,
+    interrupt_at,
+    interrupt_cause,
+    leave_trap,
+    limit_of,
+    pending_at,
+)
 
 _M = 0xFFFFFFFF
-_MIN = -(1 << 31)
-
-# Operation numbers as module constants: numba folds them, and the chain of compares below becomes one jump table.
-LUI, JAL, JALR = OP["lui"], OP["jal"], OP["jalr"]
-BEQ, BNE, BLT, BGE, BLTU, BGEU = (OP[n] for n in ("beq", "bne", "blt", "bge", "bltu", "bgeu"))
-LB, LH, LW, LBU, LHU = (OP[n] for n in ("lb", "lh", "lw", "lbu", "lhu"))
-SB, SH, SW = OP["sb"], OP["sh"], OP["sw"]
-ADDI, SLTI, SLTIU, XORI, ORI, ANDI = (OP[n] for n in ("addi", "slti", "sltiu", "xori", "ori", "andi"))
-SLLI, SRLI, SRAI = OP["slli"], OP["srli"], OP["srai"]
-ADD, SUB, SLL, SLT, SLTU, XOR = (OP[n] for n in ("add", "sub", "sll", "slt", "sltu", "xor"))
-SRL, SRA, OR, AND = OP["srl"], OP["sra"], OP["or"], OP["and"]
-MUL, MULH, MULHSU, MULHU = OP["mul"], OP["mulh"], OP["mulhsu"], OP["mulhu"]
-DIV, DIVU, REM, REMU = OP["div"], OP["divu"], OP["rem"], OP["remu"]
-FENCE, FENCE_I, ECALL, EBREAK = OP["fence"], OP["fence.i"], OP["ecall"], OP["ebreak"]
-MRET, WFI = OP["mret"], OP["wfi"]
-CSRRW, CSRRCI = OP["csrrw"], OP["csrrci"]
-# funct3 of the six CSR operations, by their order in the table
-CSR_FUNCT = np.array([1, 2, 3, 5, 6, 7], dtype=np.int64)
-OP_ILLEGAL, OP_FETCH_FAULT, OP_FAR = isa.OP_ILLEGAL, isa.OP_FETCH_FAULT, isa.OP_FAR
-OP_SPECIAL, OP_UNDECODED, OP_BLOCK = isa.OP_SPECIAL, isa.OP_UNDECODED, isa.OP_BLOCK
-OP_STOP, OP_SKIP = isa.OP_STOP, isa.OP_SKIP
 
 _T, _PC, _INSTRET, _KEY = S["T"], S["PC"], S["INSTRET"], S["KEY"]
 _BUBBLE_T, _BUBBLE_END = S["BUBBLE_T"], S["BUBBLE_END"]
@@ -116,10 +131,7 @@ _OUT_N, _LOG_N, _BUDGET = S["OUT_N"], S["LOG_N"], S["BUDGET"]
 _PREV_T, _PREV_IP = S["PREV_T"], S["PREV_IP"]
 _CAUSE, _TVAL, _FAULT_PC, _TRAPS = S["CAUSE"], S["TVAL"], S["FAULT_PC"], S["TRAPS"]
 _BLOCK_CALLS = S["BLOCK_CALLS"]
-_LOG_ROOM = 4  # rows kept free: one instruction adds at most three
 _OUT_ROOM = 4
-
-CAUSE_FETCH, CAUSE_ILLEGAL, CAUSE_BREAK, CAUSE_LOAD, CAUSE_STORE, CAUSE_ECALL_U, CAUSE_ECALL_M = 1, 2, 3, 5, 7, 8, 11
 
 
 @intrinsic
@@ -138,88 +150,8 @@ def call_native(typingctx, function, state, memory, codemap, code, limit, entry)
 
 
 @inner
-def interrupt_at(st):
-    """First cycle in which an enabled interrupt line is high and interrupts are on; NEVER if there is none."""
-    if not st[_STATUS] & MIE and st[_PRIV] == 3:
-        return NEVER
-    return pending_at(st)
-
-
-@inner
-def pending_at(st):
-    """First cycle in which an interrupt line enabled in mie is high, whether interrupts are on or not."""
-    first = NEVER
-    enabled = st[_MIE]
-    line = 0
-    while enabled:
-        if enabled & 1 and st[_LINES + line] < first:
-            first = st[_LINES + line]
-        enabled >>= 1
-        line += 1
-    return first
-
-
-@inner
-def limit_of(st, stop, slow):
-    """Last cycle of entry for which the loop need not look up: see the module's first paragraph."""
-    if slow or st[_ASLEEP]:
-        return -1
-    return min(interrupt_at(st), stop - 1)
-
-
-@inner
-def interrupt_cause(st, t):
-    """Number of the interrupt taken in cycle `t`: fast lines from the lowest, then external, software, timer."""
-    enabled = st[_MIE]
-    for line in range(16, 31):
-        if enabled & (1 << line) and st[_LINES + line] <= t:
-            return line
-    if enabled & (1 << 11) and st[_LINES + 11] <= t:
-        return 11
-    if enabled & (1 << 3) and st[_LINES + 3] <= t:
-        return 3
-    return 7
-
-
-@inner
-def enter_trap(st, interrupt, cause, tval, pc):
-    """Save the state of a trap taken at `pc` and give the address of the handler."""
-    status = st[_STATUS]
-    st[_STATUS] = (
-        (status & ~(MIE | MPIE | MPP)) | (MPIE if status & MIE else 0) | (st[_PRIV] << 11)
-    )
-    st[_PRIV] = 3
-    st[_MEPC] = pc & ~1
-    st[_MTVAL] = tval & _M
-    st[_TRAPS] += 1
-    if interrupt:
-        st[_MCAUSE] = 0x80000000 | cause
-    else:
-        st[_MCAUSE] = cause
-        # sync_exc_seen, and double_fault_seen when it was still set
-        st[_CPUCTRL] |= 0xC0 if st[_CPUCTRL] & 0x40 else 0x40
-    if st[_DIRECT]:
-        return st[_MTVEC] & 0xFFFFFFFC
-    return (st[_MTVEC] & 0xFFFFFF00) + (4 * cause if interrupt else 0)
-
-
-@inner
-def leave_trap(st):
-    """mret: restore what `enter_trap` saved and give the address to return to."""
-    status = st[_STATUS]
-    previous = (status >> 11) & 3
-    new = (status & ~(MIE | MPP)) | MPIE | (MIE if status & MPIE else 0)
-    if previous != 3:
-        new &= ~MPRV
-    st[_STATUS] = new
-    st[_PRIV] = previous
-    st[_CPUCTRL] &= ~0x40
-    return st[_MEPC]
-
-
-@inner
 def goto(st, code, regions, address):
-    """(flat halfword index, region row) of an address to continue at; the last slot of `code` if it is outside."""
+    """(flat halfword index, region row) of an address to go to; the last slot of `code` if it is outside."""
     at, row = locate(regions, address)
     if row >= 0:
         return at >> 1, row
@@ -255,293 +187,6 @@ def raw_word(mem, index):
 
 
 @inner
-def divide(op, a, b):
-    """Quotient or remainder of the four M instructions; `a` and `b` sign-extended, `b` not 0."""
-    if op == DIVU:
-        return (a & _M) // (b & _M)
-    if op == REMU:
-        return (a & _M) % (b & _M)
-    quotient = abs(a) // abs(b)
-    if (a < 0) != (b < 0):
-        quotient = -quotient
-    if op == DIV:
-        return quotient  # -2**31 / -1 = 2**31 wraps to -2**31 when stored
-    return a - quotient * b
-
-
-@inner
-def branches(op, a, b):
-    """Whether a branch on the sign-extended operands is taken."""
-    if op == BEQ:
-        return a == b
-    if op == BNE:
-        return a != b
-    if op == BLT:
-        return a < b
-    if op == BGE:
-        return a >= b
-    if op == BLTU:
-        return (a & _M) < (b & _M)
-    return (a & _M) >= (b & _M)
-
-
-DONE, RARE, TARGET = range(3)
-NEXT, JUMP, LEAVE = range(3)
-
-
-@inner
-def straight(
-    st, mem, code, codemap, counts, log, tracing, word, limit, ram_base, ram_size, x_base, x_size, x_offset, delta
-):  # fmt: skip
-    """Run instructions until `t > limit` or one that is not for here; `word` is the predecoded first one.
-
-    Only what stays inside main memory and the present code region is done here, with few variables, so that they
-    live in processor registers; everything else (devices, traps, CSRs, sleep) is `run`'s. The state goes in and out
-    through `st`, with st[PC] as flat halfword index. Returns DONE, RARE (the instruction at the index was not run)
-    or TARGET (redirected to a place that is not decoded yet: its straddle, and the key, are still to be added).
-    """
-    regs = st[:17].view(np.int32)
-    words = mem.view(np.int32)
-    halves = mem.view(np.int16)
-    t = st[_T]
-    retired = st[_INSTRET]
-    ip = st[_PC]
-    key = st[_KEY]
-    bubble_t = st[_BUBBLE_T]
-    bubble_end = st[_BUBBLE_END]
-    counting = counts.shape[0] > 1
-    logged = st[_LOG_N]
-    full = log.shape[0] - _LOG_ROOM
-    here = ip
-    raw = 0
-    w = word
-    status = DONE
-    while True:
-        op = w & 255
-        rd = (w >> 8) & 63
-        a = np.int64(regs[(w >> 14) & 31])
-        b = np.int64(regs[(w >> 19) & 31])
-        imm = w >> 32
-        if tracing:
-            here = ip
-            raw = (np.int64(halves[ip]) & 0xFFFF) | np.int64(halves[ip + 1]) << 16
-        ip += (w >> 24) & 3
-        t += 1
-        retired += 1
-        flow = NEXT
-        bubble = 1
-        # This chain becomes one jump table.
-        if op == ADDI:
-            regs[rd] = np.int32(a + imm)
-        elif op == LUI:
-            regs[rd] = np.int32(imm)
-        elif op == LW:
-            at = (a + imm - ram_base) & _M
-            if at < ram_size and at & 3 == 0:
-                regs[rd] = words[at >> 2]
-                t += C_MEMORY - 1
-            else:
-                flow = LEAVE
-        elif op == LH:
-            at = (a + imm - ram_base) & _M
-            if at < ram_size and at & 1 == 0:
-                regs[rd] = np.int32(halves[at >> 1])
-                t += C_MEMORY - 1
-            else:
-                flow = LEAVE
-        elif op == LHU:
-            at = (a + imm - ram_base) & _M
-            if at < ram_size and at & 1 == 0:
-                regs[rd] = np.int32(halves[at >> 1]) & 0xFFFF
-                t += C_MEMORY - 1
-            else:
-                flow = LEAVE
-        elif op == LB:
-            at = (a + imm - ram_base) & _M
-            if at < ram_size:
-                regs[rd] = (np.int32(mem[at]) ^ 0x80) - 0x80
-                t += C_MEMORY - 1
-            else:
-                flow = LEAVE
-        elif op == LBU:
-            at = (a + imm - ram_base) & _M
-            if at < ram_size:
-                regs[rd] = np.int32(mem[at])
-                t += C_MEMORY - 1
-            else:
-                flow = LEAVE
-        elif op == SW:
-            at = (a + imm - ram_base) & _M
-            if at < ram_size and at & 3 == 0 and codemap[at >> GRANULE_BITS] == 0:
-                words[at >> 2] = np.int32(b)
-                t += C_MEMORY - 1
-            else:
-                flow = LEAVE
-        elif op == SH:
-            at = (a + imm - ram_base) & _M
-            if at < ram_size and at & 1 == 0 and codemap[at >> GRANULE_BITS] == 0:
-                halves[at >> 1] = np.int16(b)
-                t += C_MEMORY - 1
-            else:
-                flow = LEAVE
-        elif op == SB:
-            at = (a + imm - ram_base) & _M
-            if at < ram_size and codemap[at >> GRANULE_BITS] == 0:
-                mem[at] = np.uint8(b)
-                t += C_MEMORY - 1
-            else:
-                flow = LEAVE
-        elif op == SLTI:
-            regs[rd] = np.int32(a < imm)
-        elif op == SLTIU:
-            regs[rd] = np.int32((a & _M) < (imm & _M))
-        elif op == XORI:
-            regs[rd] = np.int32(a ^ imm)
-        elif op == ORI:
-            regs[rd] = np.int32(a | imm)
-        elif op == ANDI:
-            regs[rd] = np.int32(a & imm)
-        elif op == SLLI:
-            regs[rd] = np.int32(a << imm)
-        elif op == SRLI:
-            regs[rd] = np.int32((a & _M) >> imm)
-        elif op == SRAI:
-            regs[rd] = np.int32(a >> imm)
-        elif op == ADD:
-            regs[rd] = np.int32(a + b)
-        elif op == SUB:
-            regs[rd] = np.int32(a - b)
-        elif op == SLL:
-            regs[rd] = np.int32(a << (b & 31))
-        elif op == SLT:
-            regs[rd] = np.int32(a < b)
-        elif op == SLTU:
-            regs[rd] = np.int32((a & _M) < (b & _M))
-        elif op == XOR:
-            regs[rd] = np.int32(a ^ b)
-        elif op == SRL:
-            regs[rd] = np.int32((a & _M) >> (b & 31))
-        elif op == SRA:
-            regs[rd] = np.int32(a >> (b & 31))
-        elif op == OR:
-            regs[rd] = np.int32(a | b)
-        elif op == AND:
-            regs[rd] = np.int32(a & b)
-        elif op == MUL:
-            regs[rd] = np.int32(a * b)
-            t += C_MUL - 1
-        elif op == MULH:
-            regs[rd] = np.int32((a * b) >> 32)
-            t += C_MULH - 1
-        elif op == MULHSU:
-            regs[rd] = np.int32((a * (b & _M)) >> 32)
-            t += C_MULH - 1
-        elif op == MULHU:
-            product = np.uint64(a & _M) * np.uint64(b & _M)
-            regs[rd] = np.int32(np.int64(product >> np.uint64(32)))
-            t += C_MULH - 1
-        elif op == DIV or op == DIVU or op == REM or op == REMU:
-            if b == 0:
-                regs[rd] = np.int32(-1) if op == DIV or op == DIVU else np.int32(a)
-                t += C_DIV0 - 1
-            else:
-                regs[rd] = np.int32(divide(op, a, b))
-                t += C_DIV - 1
-        elif op == BEQ:
-            if a == b:
-                ip = imm
-                t += C_TAKEN - 1
-                flow = JUMP
-        elif op == BNE:
-            if a != b:
-                ip = imm
-                t += C_TAKEN - 1
-                flow = JUMP
-        elif op == BLT:
-            if a < b:
-                ip = imm
-                t += C_TAKEN - 1
-                flow = JUMP
-        elif op == BGE:
-            if a >= b:
-                ip = imm
-                t += C_TAKEN - 1
-                flow = JUMP
-        elif op == BLTU:
-            if (a & _M) < (b & _M):
-                ip = imm
-                t += C_TAKEN - 1
-                flow = JUMP
-        elif op == BGEU:
-            if (a & _M) >= (b & _M):
-                ip = imm
-                t += C_TAKEN - 1
-                flow = JUMP
-        elif op == JAL:
-            regs[rd] = np.int32((ip << 1) + delta)
-            ip = imm
-            t += C_JUMP - 1
-            bubble = 0
-            flow = JUMP
-        elif op == JALR:
-            at = ((a + imm) & 0xFFFFFFFE) - x_base
-            if 0 <= at < x_size:
-                regs[rd] = np.int32((ip << 1) + delta)
-                ip = (at + x_offset) >> 1
-                t += C_JUMP - 1
-                bubble = 0
-                flow = JUMP
-            else:
-                flow = LEAVE
-        elif op == FENCE:
-            flow = NEXT
-        else:
-            flow = LEAVE
-
-        if tracing and flow != LEAVE:
-            log[logged, 0] = L_INSTRUCTION
-            log[logged, 1] = t - 1 if flow == NEXT else t - 1 - bubble
-            log[logged, 2] = (here << 1) + delta
-            log[logged, 3] = raw
-            logged += 1
-            if logged >= full:
-                limit = -1
-        if flow == NEXT:
-            if t > limit:
-                break
-            w = code[np.uint64(ip)]
-            continue
-        if flow == LEAVE:
-            ip -= (w >> 24) & 3
-            t -= 1
-            retired -= 1
-            status = RARE
-            break
-        w = code[np.uint64(ip)]
-        if w & 255 == OP_UNDECODED:
-            bubble_end = t - bubble
-            status = TARGET
-            break
-        bubble_end = t - bubble
-        s = (w >> 27) & 1
-        t += s
-        bubble_t = t
-        key = (ip >> 1) + s - t
-        if counting:
-            counts[np.uint64(ip)] += 1
-        if t > limit:
-            break
-    st[_T] = t
-    st[_INSTRET] = retired
-    st[_PC] = ip
-    st[_KEY] = key
-    st[_BUBBLE_T] = bubble_t
-    st[_BUBBLE_END] = bubble_end
-    st[_LOG_N] = logged
-    return status
-
-
-@inner
 def note(st, log, kind, cycle, pc, word, value):
     """Append a row to the log."""
     at = st[_LOG_N]
@@ -566,11 +211,9 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
     mode : bits M_* of `state.py`
     """
     regs = st[:17].view(np.int32)
-    words = mem.view(np.int32)
-    halves = mem.view(np.int16)
     slow = (mode & M_SLOW) != 0
     tracing = (mode & M_TRACE) != 0
-    log_full = log.shape[0] - _LOG_ROOM if mode & (M_TRACE | M_MMIO) else NEVER
+    log_full = log.shape[0] - LOG_ROOM if mode & (M_TRACE | M_MMIO) else NEVER
     native = (mode & M_BLOCKS) != 0 and not slow and not tracing
     bad = code.shape[0] - 1
 
@@ -636,7 +279,11 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
                 ip, row = goto(st, code, regions, enter_trap(st, True, cause, 0, pc))
                 if row >= 0:
                     delta = regions[row, G_BASE] - regions[row, G_OFFSET]
-                    x_base, x_size, x_offset = regions[row, G_BASE], regions[row, G_SIZE], regions[row, G_OFFSET]
+                    x_base, x_size, x_offset = (
+                        regions[row, G_BASE],
+                        regions[row, G_SIZE],
+                        regions[row, G_OFFSET],
+                    )
                 else:
                     x_size = 0
                 w = code[ip]
@@ -891,7 +538,11 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
                 ip, row = goto(st, code, regions, target)
                 if row >= 0:
                     delta = regions[row, G_BASE] - regions[row, G_OFFSET]
-                    x_base, x_size, x_offset = regions[row, G_BASE], regions[row, G_SIZE], regions[row, G_OFFSET]
+                    x_base, x_size, x_offset = (
+                        regions[row, G_BASE],
+                        regions[row, G_SIZE],
+                        regions[row, G_OFFSET],
+                    )
                 else:
                     x_size = 0
 
@@ -919,5 +570,3 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
     regs[32] = 0
     regs[33] = 0
     return leave
-
-

@@ -1,15 +1,17 @@
 """Control and status registers of Ibex 'small': which exist, what can be written, and the exact counters.
 
-The configuration has no PMP, no debug triggers, no hardware performance counters (mhpmcounter and mhpmevent exist
-and read 0), no Zicntr. Everything not listed in `CSRS` is an illegal instruction, as is any access from user mode
-to a machine CSR, or a write to a read-only number.
+The configuration has no PMP, no debug triggers, no hardware performance counters (mhpmcounter and mhpmevent
+exist and read 0), no Zicntr. Everything not listed in `CSRS` is an illegal instruction, as is any access from
+user mode to a machine CSR, or a write to a read-only number.
 
-Counters. mcycle counts clocks of the gated core clock: it is kept as an offset to the cycle number, changed by writes
-and by sleep. A write takes effect at the end of the instruction's first cycle and replaces that cycle's increment.
-minstret counts what retires and is kept as an offset to the number of retired instructions; an instruction that
-writes it is not counted. mcountinhibit acts one cycle later than it is written, so the instruction that sets IR
-still counts and the one that clears it does not.
-"""
+Counters. mcycle counts clocks of the gated core clock: it is kept as an offset to the cycle number, changed
+by writes and by sleep. A write takes effect at the end of the instruction's first cycle and replaces that
+cycle's increment. minstret counts what retires and is kept as an offset to the number of retired
+instructions; an instruction that writes it is not counted. mcountinhibit acts one cycle later than it is
+written, so the instruction that sets IR still counts and the one that clears it does not."""
+
+# numba infers the types of compiled functions; shapes and units stand in their docstrings.
+# mypy: allow-untyped-defs, allow-untyped-calls
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """From an instruction word to the predecoded word of the loop, driven by the rows of `isa.py`.
 
-Each halfword of memory has one predecoded 64-bit word, filled when it is first executed and cleared when it is
-overwritten:
+Each halfword of memory has one predecoded 64-bit word, filled when it is first executed and cleared when it
+is overwritten:
 
     bits 0-7    operation number (isa.OP, or one of the special ones)
     bits 8-13   destination register; x0 is replaced by the sink register 32
@@ -10,9 +10,13 @@ overwritten:
     bits 24-25  length in halfwords, 1 or 2
     bit  27     straddles two words (32 bits long at an address with bit 1 set)
     bit  28     part of a translated block
-    bits 32-63  immediate, signed; of jal and branches: flat halfword index of the target; of jalr, loads, stores:
-                the offset; of csr instructions: the CSR number; of auipc: pc + immediate (it becomes lui)
+    bits 32-63  immediate, signed; of jal and branches: flat halfword index of the target; of jalr, loads and
+                stores: the offset; of csr instructions: the CSR number; of auipc: pc + immediate (it becomes
+                lui)
 """
+
+# numba infers the types of compiled functions; shapes and units stand in their docstrings.
+# mypy: allow-untyped-defs, allow-untyped-calls
 
 from __future__ import annotations
 
@@ -68,13 +72,18 @@ def fields32(word):
             if fmt == isa.S:
                 return op, 0, rs1, rs2, sign_extend(((word >> 20) & 0xFE0) | rd, 12)
             if fmt == isa.B:
-                offset = ((word >> 19) & 0x1000) | ((word << 4) & 0x800) | ((word >> 20) & 0x7E0) | (rd & 0x1E)
+                offset = (
+                    ((word >> 19) & 0x1000) | ((word << 4) & 0x800) | ((word >> 20) & 0x7E0) | (rd & 0x1E)
+                )
                 return op, 0, rs1, rs2, sign_extend(offset, 13)
             if fmt == isa.U:
                 return op, rd, 0, 0, sign_extend(word & 0xFFFFF000, 32)
             if fmt == isa.J:
                 offset = (
-                    ((word >> 11) & 0x100000) | (word & 0xFF000) | ((word >> 9) & 0x800) | ((word >> 20) & 0x7FE)
+                    ((word >> 11) & 0x100000)
+                    | (word & 0xFF000)
+                    | ((word >> 9) & 0x800)
+                    | ((word >> 20) & 0x7FE)
                 )
                 return op, rd, 0, 0, sign_extend(offset, 21)
             if fmt == isa.CSR or fmt == isa.CSRI:
@@ -193,7 +202,7 @@ def pack(op, rd, rs1, rs2, halfwords, straddles, imm):
 
 @jit
 def locate(regions, address):
-    """Flat offset of an executable byte address and the row of its region; (-1, -1) if it cannot be executed."""
+    """(flat offset, region row) of an executable byte address; (-1, -1) if it cannot be executed."""
     for row in range(regions.shape[0]):
         offset = address - regions[row, G_BASE]
         if 0 <= offset < regions[row, G_SIZE]:

@@ -1,7 +1,7 @@
 """One instruction as text, from the same table that decodes it (`isa.py`).
 
-Written for error messages and traces: ABI register names, compressed instructions shown as what they stand for.
-"""
+Written for error messages and traces: ABI register names, compressed instructions shown as what they stand
+for."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from . import isa
 from .csr import NAMES
 from .decode import fields16, fields32
 
-REGISTERS = tuple(
-    "zero ra sp gp tp t0 t1 t2 s0 s1 a0 a1 a2 a3 a4 a5 a6 a7 s2 s3 s4 s5 s6 s7 s8 s9 s10 s11 t3 t4 t5 t6".split()
+REGISTERS = (
+    *("zero", "ra", "sp", "gp", "tp", "t0", "t1", "t2", "s0", "s1"),
+    *(f"a{i}" for i in range(8)),
+    *(f"s{i}" for i in range(2, 12)),
+    *(f"t{i}" for i in range(3, 7)),
 )
 
 
 def disassemble(word: int, pc: int) -> str:
     """Text of the instruction `word` at address `pc`; branch targets as absolute addresses."""
     compressed = word & 3 != 3
-    op, rd, rs1, rs2, imm = (fields16 if compressed else fields32)(word & (0xFFFF if compressed else 0xFFFFFFFF))
+    op, rd, rs1, rs2, imm = (fields16 if compressed else fields32)(
+        word & (0xFFFF if compressed else 0xFFFFFFFF)
+    )
     if op == 0:
         return f".half 0x{word & 0xFFFF:04x}  (illegal)" if compressed else f".word 0x{word:08x}  (illegal)"
     row = isa.INSTRUCTIONS[op - 1]

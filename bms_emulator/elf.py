@@ -4,9 +4,8 @@
     image.segments    # [(address, bytes to load, size in memory)]
     image.symbols     # [Symbol(name, address, size, is_function)], sorted by address
 
-Only what a bare-metal program needs is read: program headers and the symbol table. Format: System V ABI, chapter 4,
-and the RISC-V ELF psABI.
-"""
+Only what a bare-metal program needs is read: program headers and the symbol table. Format: System V ABI,
+chapter 4, and the RISC-V ELF psABI."""
 
 from __future__ import annotations
 
@@ -76,7 +75,9 @@ def parse_image(data: bytes, base: int | None = None) -> Image:
 
 def _unpack(kind: struct.Struct, data: bytes, offset: int, what: str) -> tuple[int, ...]:
     if offset + kind.size > len(data):
-        raise ImageError(f"truncated: {what} at byte {offset} lies behind the end of the file ({len(data)} bytes)")
+        raise ImageError(
+            f"truncated: {what} at byte {offset} lies behind the end of the file ({len(data)} bytes)"
+        )
     return kind.unpack_from(data, offset)
 
 
@@ -86,13 +87,17 @@ def _parse_elf(data: bytes) -> Image:
     fields = _HEADER.unpack_from(data, 0)
     ident, kind, machine = fields[0], fields[1], fields[2]
     if ident[4] != 1:
-        raise ImageError("a 64-bit ELF file; this is a 32-bit machine" if ident[4] == 2 else "ELF class not valid")
+        raise ImageError(
+            "a 64-bit ELF file; this is a 32-bit machine" if ident[4] == 2 else "ELF class not valid"
+        )
     if ident[5] != 1:
         raise ImageError("a big-endian ELF file; this machine is little-endian")
     if machine != _EM_RISCV:
         raise ImageError(f"an ELF file for another processor (machine {machine}, RISC-V is {_EM_RISCV})")
     if kind != _ET_EXEC:
-        raise ImageError(f"not a linked executable (ELF type {kind}, expected {_ET_EXEC}); link it with a linker script")
+        raise ImageError(
+            f"not a linked executable (ELF type {kind}, expected {_ET_EXEC}); link it with a linker script"
+        )
     entry, program_at, section_at, flags = fields[4], fields[5], fields[6], fields[7]
     program_size, program_n, section_size, section_n = fields[9], fields[10], fields[11], fields[12]
     if flags & _FLAG_FLOAT:
@@ -116,7 +121,8 @@ def _parse_elf(data: bytes) -> Image:
             raise ImageError(f"segment {i}: {file_size} bytes in the file but {memory_size} in memory")
         if offset + file_size > len(data):
             raise ImageError(
-                f"truncated: segment {i} needs bytes {offset} to {offset + file_size}, the file has {len(data)}"
+                f"truncated: segment {i} needs bytes {offset} to {offset + file_size},"
+                f" the file has {len(data)}"
             )
         if address + memory_size > 1 << 32:
             raise ImageError(f"segment {i} at 0x{address:08x} ends beyond 32 bits")
@@ -132,7 +138,8 @@ def _symbols(data: bytes, section_at: int, section_size: int, section_n: int) ->
         return ()
     try:
         sections = [
-            _unpack(_SECTION, data, section_at + i * section_size, f"section header {i}") for i in range(section_n)
+            _unpack(_SECTION, data, section_at + i * section_size, f"section header {i}")
+            for i in range(section_n)
         ]
     except ImageError:
         return ()

@@ -3,9 +3,9 @@
     python -m bms_emulator run a.elf --gdb 3333
     gdb-multiarch a.elf -ex 'target remote :3333'
 
-One client, all-stop, one thread. `continue` runs in slices so that Ctrl-C is seen. Exact time goes on as the program
-runs and stands still while it is stopped; `monitor cycles` tells it. Protocol: GDB manual, appendix E.
-"""
+One client, all-stop, one thread. `continue` runs in slices so that Ctrl-C is seen. Exact time goes on as the
+program runs and stands still while it is stopped; `monitor cycles` tells it. Protocol: GDB manual, appendix
+E."""
 
 from __future__ import annotations
 
@@ -19,14 +19,28 @@ from .machine import Machine, Outcome, Stop
 _SLICE = 5_000_000  # cycles between two looks at the socket
 _INTERRUPT = 0x03
 _CSR_BASE = 65  # gdb's number of CSR 0
-_SHOWN = ("mstatus", "mie", "mtvec", "mscratch", "mepc", "mcause", "mtval", "mip", "mcycle", "minstret", "misa")
+_SHOWN = (
+    "mstatus",
+    "mie",
+    "mtvec",
+    "mscratch",
+    "mepc",
+    "mcause",
+    "mtval",
+    "mip",
+    "mcycle",
+    "minstret",
+    "misa",
+)
 _SIGINT, _SIGILL, _SIGTRAP = 2, 4, 5
 _PACKET = 0x4000
 
 
 def target_xml() -> str:
     """Description of the registers for gdb."""
-    names = "zero ra sp gp tp t0 t1 t2 fp s1 a0 a1 a2 a3 a4 a5 a6 a7 s2 s3 s4 s5 s6 s7 s8 s9 s10 s11 t3 t4 t5 t6"
+    names = (
+        "zero ra sp gp tp t0 t1 t2 fp s1 a0 a1 a2 a3 a4 a5 a6 a7 s2 s3 s4 s5 s6 s7 s8 s9 s10 s11 t3 t4 t5 t6"
+    )
     rows = [f'<reg name="{name}" bitsize="32" regnum="{i}"/>' for i, name in enumerate(names.split())]
     rows.append('<reg name="pc" bitsize="32" type="code_ptr" regnum="32"/>')
     csrs = [
@@ -47,9 +61,8 @@ def serve(
 ) -> Outcome:
     """Wait for one gdb on localhost, serve it until it leaves, then let the program run on to its end.
 
-    `listening` is called with the port when the socket is open (port 0 picks a free one). After `kill` the program
-    does not run on. The cycle limit counts from the present cycle.
-    """
+    `listening` is called with the port when the socket is open (port 0 picks a free one). After `kill` the
+    program does not run on. The cycle limit counts from the present cycle."""
     end = machine.cycle + max_cycles
     with socket.create_server(("127.0.0.1", port)) as server:
         chosen = server.getsockname()[1]

@@ -1,14 +1,13 @@
 """Table 1: the instructions, one row each.
 
-RV32IMC with Zicsr and Zifencei, as lowRISC Ibex accepts it in its 'small' configuration (compressed: Zca only).
-A row holds the encoding (mask and match), the operand format, and the cycle class of `timing.py`. Everything else
-is made from these rows: the decoder (`decode.py`), the disassembler (`disasm.py`), the assembler (`asm.py`) and the
-tests that walk over every instruction.
+RV32IMC with Zicsr and Zifencei, as lowRISC Ibex accepts it in its 'small' configuration (compressed: Zca
+only). A row holds the encoding (mask and match), the operand format, and the cycle class of `timing.py`.
+Everything else is made from these rows: the decoder (`decode.py`), the disassembler (`disasm.py`), the
+assembler (`asm.py`) and the tests that walk over every instruction.
 
-Compressed rows name the base instruction they expand to; the operand formats are those of the RVC chapter of the
-RISC-V unprivileged specification. Where Ibex is stricter than the specification's hints, the row has an `illegal`
-condition instead of a wider match.
-"""
+Compressed rows name the base instruction they expand to; the operand formats are those of the RVC chapter of
+the RISC-V unprivileged specification. Where Ibex is stricter than the specification's hints, the row has an
+`illegal` condition instead of a wider match."""
 
 from __future__ import annotations
 
@@ -16,8 +15,8 @@ from dataclasses import dataclass
 
 from .timing import CLASSES
 
-# Operand formats of 32-bit instructions.
-R, I, S, B, U, J, SHIFT, CSR, CSRI, NONE = range(10)
+# Operand formats of 32-bit instructions, by the letters of the specification.
+R, I, S, B, U, J, SHIFT, CSR, CSRI, NONE = range(10)  # noqa: E741
 FORMAT_NAMES = ("R", "I", "S", "B", "U", "J", "SHIFT", "CSR", "CSRI", "NONE")
 
 
@@ -154,7 +153,8 @@ LEGAL, ILLEGAL_IF_IMM_0, ILLEGAL_IF_RD_0 = range(3)
 
 @dataclass(frozen=True)
 class Compressed:
-    """One 16-bit instruction: its encoding, the base instruction it stands for, and how its operands are laid out.
+    """One 16-bit instruction: its encoding, the base instruction it stands for, and how its operands are laid
+    out.
 
     `link` is the destination register of jumps (c.jal, c.jalr: 1; c.j, c.jr: 0).
     """

@@ -1,10 +1,9 @@
 """The one place where functions are compiled with numba.
 
 numba's on-disk cache notices a change of the file that holds a function, but not a change of a function or a
-constant that it took from another file. Here the handlers, the cycle numbers and the bus live in different files,
-so a stale cache would silently run old rules. Every cached function is therefore stamped with a digest of *all*
-Python sources of this package.
-"""
+constant that it took from another file. Here the handlers, the cycle numbers and the bus live in different
+files, so a stale cache would silently run old rules. Every cached function is therefore stamped with a digest
+of *all* Python sources of this package."""
 
 from __future__ import annotations
 
@@ -18,13 +17,30 @@ import numba
 from numba.core import caching
 
 _PACKAGE = Path(__file__).parent
+_COMPILED = (
+    "access",
+    "bus",
+    "core",
+    "csr",
+    "decode",
+    "hot",
+    "isa",
+    "jit",
+    "state",
+    "timing",
+    "trace",
+    "traps",
+)
 
 
 @lru_cache(maxsize=1)
 def source_digest() -> str:
-    """SHA-256 over the Python sources that take part in compiled code (this folder and `devices/`)."""
+    """SHA-256 over the sources that take part in compiled code."""
     digest = hashlib.sha256()
-    for path in sorted([*_PACKAGE.glob("*.py"), *(_PACKAGE / "devices").glob("*.py")]):
+    for path in [
+        *(_PACKAGE / f"{name}.py" for name in _COMPILED),
+        *sorted((_PACKAGE / "devices").glob("*.py")),
+    ]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
@@ -35,7 +51,8 @@ def jit(function: Callable[..., Any]) -> Any:
 
 
 def inner(function: Callable[..., Any]) -> Any:
-    """As `jit`, for functions that only compiled code calls: without the entry for Python, which takes long to make.
+    """As `jit`, for functions that only compiled code calls: without the entry for Python, which takes long
+    to make.
 
     Python can still call the uncompiled form, `function.py_func`.
     """

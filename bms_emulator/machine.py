@@ -7,13 +7,12 @@
     machine.console          # b"49425831 ..."
     machine.cycle            # cycle of entry of the next instruction; clock_Hz of them are a second
 
-Time is in clock cycles from reset. The whole state is one int64 array and one byte array (`state.py`), so a snapshot
-is two copies. Two engines give the same state: "interp" runs the loop of `core.py`; "blocks" also translates hot code
-(`blocks.py`).
+Time is in clock cycles from reset. The whole state is one int64 array and one byte array (`state.py`), so a
+snapshot is two copies. Two engines give the same state: "interp" runs the loop of `core.py`; "blocks" also
+translates hot code (`blocks.py`).
 
-Devices written in Python are attached by name to `python` rows of the memory map; they see every access at its exact
-cycle, can raise interrupt lines and ask to be called at a cycle.
-"""
+Devices written in Python are attached by name to `python` rows of the memory map; they see every access at
+its exact cycle, can raise interrupt lines and ask to be called at a cycle."""
 
 from __future__ import annotations
 
@@ -25,7 +24,6 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from . import bus, core, isa
 from .csr import MSTATUS_RESET, NUMBERS, csr_read, csr_write, exists, mcycle
@@ -97,7 +95,7 @@ class Snapshot:
 
 
 class PythonDevice(Protocol):
-    """A device behind a `python` row of the memory map. Offsets in bytes, words only, `lanes` one bit per byte."""
+    """A device behind a `python` row. Offsets in bytes; whole words, `lanes` has one bit for each byte."""
 
     def read(self, offset: int, cycle: int) -> int | None:
         """Word at `offset` in `cycle`; None is an access fault."""
@@ -118,7 +116,9 @@ class PythonDevice(Protocol):
 class Machine:
     """One board with its processor. `engine` is "interp" or "blocks"."""
 
-    def __init__(self, board: str | Board = "reference", engine: str = "interp", lockup_stops: bool = True) -> None:
+    def __init__(
+        self, board: str | Board = "reference", engine: str = "interp", lockup_stops: bool = True
+    ) -> None:
         if engine not in ENGINES:
             raise ValueError(f"no engine {engine!r}; expected one of {', '.join(ENGINES)}")
         self.board = load_board(board) if isinstance(board, str) else board
@@ -156,31 +156,32 @@ class Machine:
     def load(self, image: Image) -> None:
         """Put a program into memory and reset the processor to start it.
 
-        The reference board starts at its fixed reset address, like the chip; a board with `tohost` starts at the
-        ELF entry and ends when the program stores a non-zero word to the symbol `tohost`.
-        """
+        The reference board starts at its fixed reset address, like the chip; a board with `tohost` starts at
+        the ELF entry and ends when the program stores a non-zero word to the symbol `tohost`."""
         placed = []
         for address, data, size in image.segments:
             memory = next((m for m in self.board.memories if m.base <= address < m.base + m.size), None)
             if memory is None:
                 raise ImageError(
                     f"segment at 0x{address:08x} lies outside the memory of board {self.board.name} ("
-                    + ", ".join(f"{m.name} 0x{m.base:08x}-0x{m.base + m.size - 1:08x}" for m in self.board.memories)
+                    + ", ".join(
+                        f"{m.name} 0x{m.base:08x}-0x{m.base + m.size - 1:08x}" for m in self.board.memories
+                    )
                     + ")"
                 )
             if address + size > memory.base + memory.size:
                 raise ImageError(
-                    f"image larger than memory: segment 0x{address:08x} + {size} bytes ends beyond {memory.name},"
-                    f" which ends at 0x{memory.base + memory.size:08x}"
+                    f"image larger than memory: segment 0x{address:08x} + {size} bytes ends beyond"
+                    f" {memory.name}, which ends at 0x{memory.base + memory.size:08x}"
                 )
-            placed.append((memory.offset + address - memory.base, data, size))
+            placed.append((memory.offset + address - memory.base, data))
         start = self.board.reset_pc
         if image.entry is not None and self.board.tohost:
             start = image.entry
         if locate(self.board.regions, start)[1] < 0:
             raise ImageError(f"entry 0x{start:08x} is not in executable memory")
         self.mem[:] = 0
-        for at, data, size in placed:
+        for at, data in placed:
             self.mem[at : at + len(data)] = np.frombuffer(data, dtype=np.uint8)
         self.symbols = image.symbols
         self._entry = start
@@ -197,9 +198,8 @@ class Machine:
     def reset(self, at_cycle: int = 0) -> None:
         """Processor and hot devices as after power-on; memory stays, mtime and mcycle start from 0.
 
-        The cycle count of the machine goes on from `at_cycle`: a reset in the middle of a simulation gives the
-        present cycle, so that time does not run backwards for the world around it.
-        """
+        The cycle count of the machine goes on from `at_cycle`: a reset in the middle of a simulation gives
+        the present cycle, so that time does not run backwards for the world around it."""
         st = self.st
         watch = int(st[S["WATCH"]]) if self._entry is not None else -1
         st[:] = 0
@@ -245,12 +245,15 @@ class Machine:
         """Everything printed since reset."""
         return bytes(self._console)
 
-    def run(self, max_cycles: int | None = None, until: int | None = None, instructions: int | None = None) -> Outcome:
-        """Run for `max_cycles`, or until cycle `until`, or for a number of instructions; whichever comes first.
+    def run(
+        self, max_cycles: int | None = None, until: int | None = None, instructions: int | None = None
+    ) -> Outcome:
+        """Run for `max_cycles`, or until cycle `until`, or for a number of instructions; whichever comes
+        first.
 
-        Ends earlier at a halt, a breakpoint, or (with `lockup_stops`) a trap whose handler cannot be executed.
-        An instruction whose cycle of entry is the end is not run. Slicing a run changes nothing in it.
-        """
+        Ends earlier at a halt, a breakpoint, or (with `lockup_stops`) a trap whose handler cannot be
+        executed. An instruction whose cycle of entry is the end is not run. Slicing a run changes nothing in
+        it."""
         if max_cycles is None and until is None and instructions is None:
             raise ValueError("say how far to run: max_cycles, until or instructions")
         end = NEVER - 64
@@ -371,7 +374,9 @@ class Machine:
         fault = device is None
         value = 0
         if device is not None and flags & 1:
-            fault = device.write(address - row.base, int(st[S["X_SIZE"]]), int(st[S["X_VALUE"]]), cycle) is False
+            fault = (
+                device.write(address - row.base, int(st[S["X_SIZE"]]), int(st[S["X_VALUE"]]), cycle) is False
+            )
         elif device is not None:
             answer = device.read(address - row.base, cycle)
             fault = answer is None
@@ -506,12 +511,16 @@ class Machine:
         state = self.st.copy()
         state[CANON_END:DEVICES] = 0
         digest = hashlib.sha256(state.tobytes())
-        digest.update(self.mem)
+        digest.update(self.mem.data)
         digest.update(self._console)
         for name in sorted(self._devices):
             digest.update(name.encode() + self._devices[name].snapshot())
         due = [(cycle, device, name) for cycle, _, device, name in sorted(self._events)]
-        return digest.hexdigest() if not due else hashlib.sha256(f"{digest.hexdigest()}{due}".encode()).hexdigest()
+        return (
+            digest.hexdigest()
+            if not due
+            else hashlib.sha256(f"{digest.hexdigest()}{due}".encode()).hexdigest()
+        )
 
     # --- breakpoints, trace, profile
 
@@ -560,7 +569,9 @@ class Machine:
     def _forget_code(self, at: int, size: int) -> None:
         """Drop what was decoded (or translated) from flat bytes at..at+size."""
         first, end = at >> 1, min((at + size + 1) >> 1, self._code.size - 1)
-        if first and (int(self._code[first - 1]) >> 24) & 3 == 2:  # a 32-bit instruction reaches into the range
+        if (
+            first and (int(self._code[first - 1]) >> 24) & 3 == 2
+        ):  # a 32-bit instruction reaches into the range
             first -= 1
         if self._translator is not None and (self._code[first:end] & TRANSLATED).any():
             self._translator.forget(first, end)
@@ -572,4 +583,3 @@ class Machine:
         self._code[:] = isa.OP_UNDECODED
         self._code[-1] = pack(isa.OP_FETCH_FAULT, 0, 0, 0, 1, 0, 0)
         self._codemap[:] = 0
-

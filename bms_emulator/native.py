@@ -126,16 +126,42 @@ class NativeBms:
         -------
         outputs : (n,) of output_dtype; the same array at every call
         """
-        if inputs.dtype != self.input_dtype or inputs.shape != (self.n,) or not inputs.flags.c_contiguous:
-            raise TypeError(f"inputs must be a contiguous array of input_dtype and shape ({self.n},)")
-        if not 0 <= n_ticks < 2**32:
-            raise ValueError(f"n_ticks = {n_ticks}: expected 0…{2**32 - 1}")
-        if not 1 <= tick_ms <= TICK_MS_MAX:
-            raise ValueError(f"tick_ms = {tick_ms}: expected 1…{TICK_MS_MAX}")
+        self._check(inputs, (self.n,), n_ticks, tick_ms)
         self._firmware.c.bms_host_step(
             self._contexts.ctypes.data, inputs.ctypes.data, self.outputs.ctypes.data, self.n, n_ticks, tick_ms
         )
         return self.outputs
+
+    def play(self, recording: NDArray[np.void], n_ticks: int = 1, tick_ms: int = 10) -> NDArray[np.void]:
+        """Run through a recording in one call: each frame for n_ticks, as `step` would frame by frame.
+
+        Parameters
+        ----------
+        recording : (n_frames, n) of input_dtype
+
+        Returns
+        -------
+        outputs : (n,) of output_dtype after the last frame; the same array as that of `step`
+        """
+        self._check(recording, (len(recording), self.n), n_ticks, tick_ms)
+        self._firmware.c.bms_host_play(
+            self._contexts.ctypes.data,
+            recording.ctypes.data,
+            self.outputs.ctypes.data,
+            self.n,
+            len(recording),
+            n_ticks,
+            tick_ms,
+        )
+        return self.outputs
+
+    def _check(self, inputs: NDArray[np.void], shape: tuple[int, ...], n_ticks: int, tick_ms: int) -> None:
+        if inputs.dtype != self.input_dtype or inputs.shape != shape or not inputs.flags.c_contiguous:
+            raise TypeError(f"inputs must be a contiguous array of input_dtype and shape {shape}")
+        if not 0 <= n_ticks < 2**32:
+            raise ValueError(f"n_ticks = {n_ticks}: expected 0…{2**32 - 1}")
+        if not 1 <= tick_ms <= TICK_MS_MAX:
+            raise ValueError(f"tick_ms = {tick_ms}: expected 1…{TICK_MS_MAX}")
 
     def connect(
         self, inputs: NDArray[np.void], tick_ms: int = 100, max_ticks: int = 100

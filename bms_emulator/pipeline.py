@@ -1,11 +1,11 @@
 """A second, independent model of the core: every clock cycle, every flop that matters, no closed-form rule.
 
-`core.py` computes times from formulas ("a taken branch costs 3 + s"). This model has no such formula: it has the
-two pipeline stages, the three-word fetch buffer with its requests, the controller's states, the clock gate and the
-timer's interrupt flop, advanced one clock at a time, as described by the documentation and the structure of the
-lowRISC Ibex RTL (2 stages, RV32MFast, no branch target adder). Its instruction semantics are written again, too.
-It is slow (some microseconds per cycle) and exists to disagree with the fast loop where that one is wrong.
-"""
+`core.py` computes times from formulas ("a taken branch costs 3 + s"). This model has no such formula: it has
+the two pipeline stages, the three-word fetch buffer with its requests, the controller's states, the clock
+gate and the timer's interrupt flop, advanced one clock at a time, as described by the documentation and the
+structure of the lowRISC Ibex RTL (2 stages, RV32MFast, no branch target adder). Its instruction semantics are
+written again, too. It is slow (some microseconds per cycle) and exists to disagree with the fast loop where
+that one is wrong."""
 
 from __future__ import annotations
 
@@ -73,8 +73,12 @@ class Pipeline:
         self.step_in_id = 0
         self.fifo: list[tuple[int, bool]] = []  # (word, bus error)
         self.fifo_pc = 0
+        self.next_compare: int | None = None
+        self.mcycle_write: int | None = None
+        self.minstret_write: int | None = None
+        self.was_requesting = False
+        self.arriving = (0, False)  # word and bus error of the outstanding request
         self.outstanding: int | None = None  # address whose word arrives in this cycle
-        self.discard = False
         self.fetch_address = 0
         self.busy = True
         self.exception: tuple[int, int] | None = None  # cause, mtval of what FLUSH will handle
@@ -125,7 +129,7 @@ class Pipeline:
 
     def compute(self, name: str, a: int, b: int, imm: int) -> int:
         """Result of an ALU, multiply or divide instruction on unsigned words."""
-        if name.endswith("i") and name != "lui" or name == "sltiu":
+        if (name.endswith("i") and name != "lui") or name == "sltiu":
             b, name = imm & M, "sltu" if name == "sltiu" else name[:-1]
         sa, sb = signed(a), signed(b)
         if name == "add":
@@ -218,9 +222,7 @@ class Pipeline:
         pending = self.timer_line and bool(self.csr[0x304] & 128)
         handle = pending and (bool(self.csr[0x300] & 8) or self.priv == 0)
         gated = not (self.busy or pending)
-        self.next_compare: int | None = None
-        self.mcycle_write: int | None = None
-        self.minstret_write: int | None = None
+        self.next_compare = self.mcycle_write = self.minstret_write = None
         if not gated:
             self.core(pending, handle)
         else:
@@ -285,7 +287,9 @@ class Pipeline:
                 halt_if = True
             if not stall and not special and self.id is None and handle:
                 following, halt_if = IRQ_TAKEN, True
-        self.front(request, target, id_ready=not (stall or halt_if or retain), clear=flush or not (stall or retain))
+        self.front(
+            request, target, id_ready=not (stall or halt_if or retain), clear=flush or not (stall or retain)
+        )
         self.busy = busy or self.was_requesting
         # counters: a write replaces the increment of this cycle; inhibit bits act as they were
         if self.mcycle_write is not None:
@@ -309,10 +313,12 @@ class Pipeline:
         a, b = self.x[rs1], self.x[rs2]
         kind = CLASS.get(name, "")
         after = f.pc + f.size
-        illegal = name == "" or self.priv == 0 and (name == "mret" or name == "wfi" and self.csr[0x300] >> 21 & 1)
+        illegal = name == "" or (
+            self.priv == 0 and (name == "mret" or (name == "wfi" and self.csr[0x300] >> 21 & 1))
+        )
         if kind == "csr" and not illegal:
             writes = name in ("csrrw", "csrrwi") or rs1 != 0
-            illegal = imm not in EXISTING or imm >> 8 & 3 > self.priv or writes and imm >> 10 == 3
+            illegal = imm not in EXISTING or imm >> 8 & 3 > self.priv or (writes and imm >> 10 == 3)
             if not illegal:
                 operand = rs1 if name.endswith("i") else a
                 old = self.csr_value(imm)
@@ -345,7 +351,8 @@ class Pipeline:
             if k == 0:
                 sa, sb = signed(a), signed(b)
                 self.taken = {
-                    "beq": a == b, "bne": a != b, "blt": sa < sb, "bge": sa >= sb, "bltu": a < b, "bgeu": a >= b
+                    "beq": a == b, "bne": a != b, "blt": sa < sb,
+                    "bge": sa >= sb, "bltu": a < b, "bgeu": a >= b,
                 }[name]  # fmt: skip
                 if self.taken:
                     return True, False, None, False
@@ -373,7 +380,7 @@ class Pipeline:
         lanes = ((1 << size) - 1) << offset
         if k == 0:
             self.answers: list[int | None] = []
-        if k == 0 or k == 1 and split:
+        if k == 0 or (k == 1 and split):
             at = (address & ~3) + 4 * k & M
             if name[0] == "s":
                 rotated = (value << 8 * offset | value >> 32 - 8 * offset) & M
@@ -408,7 +415,7 @@ class Pipeline:
         words = list(self.fifo)
         held, arriving = len(words), self.outstanding is not None
         if self.outstanding is not None:
-            words.append(self.fetch_word_at_request)
+            words.append(self.arriving)
         out = None
         if words:
             word, error = words[0]
@@ -441,7 +448,7 @@ class Pipeline:
             self.fetch_address = target & ~3
         if request and (target is not None or not full):
             self.outstanding = self.fetch_address
-            self.fetch_word_at_request = self.fetch_word(self.fetch_address)
+            self.arriving = self.fetch_word(self.fetch_address)
             self.fetch_address = self.fetch_address + 4 & M
             self.was_requesting = True
         self.fifo = words

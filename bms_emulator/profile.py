@@ -24,7 +24,8 @@ class FunctionCycles:
 def per_function(
     cycles: npt.NDArray[np.int64], addresses: npt.NDArray[np.int64], symbols: Sequence[Symbol]
 ) -> list[FunctionCycles]:
-    """Attribute `cycles` at instruction `addresses` to the last function symbol at or before each; most first.
+    """Attribute `cycles` at instruction `addresses` to the last function symbol at or before each; most
+    first.
 
     cycles, addresses : (n,) in the same order
     """
@@ -35,7 +36,9 @@ def per_function(
     rows = []
     for index in np.unique(owner):
         spent = int(cycles[owner == index].sum())
-        name, address = ("(no symbol)", int(addresses[owner == index].min())) if index < 0 else functions[index][::-1]
+        name, address = (
+            ("(no symbol)", int(addresses[owner == index].min())) if index < 0 else functions[index][::-1]
+        )
         rows.append(FunctionCycles(name, address, spent, spent / total))
     return sorted(rows, key=lambda r: (-r.cycles, r.address))
 

@@ -1,14 +1,13 @@
 """Seeded random programs for the reference board.
 
-Each program is a mix of everything the core can do: all instructions in long and short encodings on both alignments,
-misaligned and faulting accesses, exceptions, CSRs and counters, loops, calls through registers, code that rewrites
-itself (with fence.i), sleep, user mode, and timer interrupts with a changing period. A trap handler repairs what can
-be repaired and folds cause, value, address and mcycle into a hash, so that one wrong cycle anywhere changes the result.
-The program always ends: it prints its hash and halts.
+Each program is a mix of everything the core can do: all instructions in long and short encodings on both
+alignments, misaligned and faulting accesses, exceptions, CSRs and counters, loops, calls through registers,
+code that rewrites itself (with fence.i), sleep, user mode, and timer interrupts with a changing period. A
+trap handler repairs what can be repaired and folds cause, value, address and mcycle into a hash, so that one
+wrong cycle anywhere changes the result. The program always ends: it prints its hash and halts.
 
-Registers: x3 scratch memory, x4 trap stack, x24 timer, x25 hash, x26-x27 for the handler, x28-x31 for set-up code;
-the body uses the rest.
-"""
+Registers: x3 scratch memory, x4 trap stack, x24 timer, x25 hash, x26-x27 for the handler, x28-x31 for set-up
+code; the body uses the rest."""
 
 from __future__ import annotations
 
@@ -29,7 +28,20 @@ _MULDIV = [r.name for r in INSTRUCTIONS if r.cycles in ("mul", "mulh", "div")]
 _LOADS = ("lb", "lh", "lw", "lbu", "lhu")
 _STORES = ("sb", "sh", "sw")
 _BRANCHES = ("beq", "bne", "blt", "bge", "bltu", "bgeu")
-_READABLE = ("mcycle", "mscratch", "minstret", "mstatus", "mie", "mip", "mtvec", "mcause", "mtval", "misa", "mcycleh", "marchid")
+_READABLE = (
+    "mcycle",
+    "mscratch",
+    "minstret",
+    "mstatus",
+    "mie",
+    "mip",
+    "mtvec",
+    "mcause",
+    "mtval",
+    "misa",
+    "mcycleh",
+    "marchid",
+)
 _WRITABLE = ("mtval", "mcause", "mcycle", "minstret", "mcountinhibit", "cpuctrlsts", "mhpmcounter3", "mepc")
 
 
@@ -88,7 +100,7 @@ class _Generator:
             rs1 = rd
         if self.r.random() < 0.05:
             rd = 0
-        if name.endswith("i") and name not in ("slli", "srli", "srai") or name == "sltiu":
+        if (name.endswith("i") and name not in ("slli", "srli", "srai")) or name == "sltiu":
             imm = self.r.choice((self.r.randrange(-32, 32), self.r.randrange(-2048, 2048)))
             self.a.op(name, rd, rs1, imm=imm, short=self.short())
         elif name in ("slli", "srli", "srai"):
@@ -121,7 +133,9 @@ class _Generator:
         if self.r.random() < 0.3:
             self.a.jump(self.r.choice((0, 1)), label)
         else:
-            self.a.branch(self.r.choice(_BRANCHES), self.register(), self.r.choice((0, self.register())), label)
+            self.a.branch(
+                self.r.choice(_BRANCHES), self.register(), self.r.choice((0, self.register())), label
+            )
         for _ in range(self.r.randrange(4)):
             self.r.choice((self.alu, self.alu, self.memory, self.muldiv))()
         self.a.label(label)
@@ -163,7 +177,9 @@ class _Generator:
 
     def csr_write(self) -> None:
         name = self.r.choice(("csrrw", "csrrs", "csrrc", "csrrwi", "csrrsi", "csrrci"))
-        self.a.csr(name, self.r.choice((0, self.register())), self.r.choice(_WRITABLE), self.r.choice((0, *_BODY)))
+        self.a.csr(
+            name, self.r.choice((0, self.register())), self.r.choice(_WRITABLE), self.r.choice((0, *_BODY))
+        )
 
     def exception(self) -> None:
         kind = self.r.randrange(6)
@@ -215,7 +231,9 @@ class _Generator:
         for _ in range(self.r.randrange(3)):
             self.alu()
         self.a.la(28, place)
-        self.a.li(31, encode("xori", self.r.choice(_BODY), self.r.choice(_BODY), imm=self.r.randrange(-64, 64)))
+        self.a.li(
+            31, encode("xori", self.r.choice(_BODY), self.r.choice(_BODY), imm=self.r.randrange(-64, 64))
+        )
         self.a.op("sh", rs1=28, rs2=31, imm=0)
         self.a.op("srli", 31, 31, imm=16)
         self.a.op("sh", rs1=28, rs2=31, imm=2)
@@ -248,7 +266,7 @@ class _Generator:
             self.a.csr("csrrw", 0, "mie", 0)
 
     def user(self) -> None:
-        """Drop to user mode, run a little there, come back through ecall (the handler leaves MPP = machine)."""
+        """Drop to user mode, run a little there, come back by ecall (the handler leaves MPP = machine)."""
         inside = self.name()
         self.a.la(28, inside)
         self.a.csr("csrrw", 0, "mepc", 28)
@@ -291,7 +309,7 @@ class _Generator:
     # --- the frame around the body
 
     def handler(self) -> None:
-        """Traps: hash, then return behind the instruction (exceptions) or with the timer set again (interrupts)."""
+        """Traps: hash, then return behind the instruction, or with the timer set again."""
         a = self.a
         a.align(4)
         a.label("trap")
@@ -381,7 +399,7 @@ class _Generator:
 
 
 def random_program(seed: int, length: int = 120, interrupts: bool | None = None) -> RandomProgram:
-    """A program of about `length` pieces; every second seed runs under timer interrupts unless told otherwise."""
+    """A program of about `length` pieces; odd seeds run under timer interrupts unless told otherwise."""
     generator = _Generator(seed, length, seed % 2 == 1 if interrupts is None else interrupts)
     code = generator.build()
     return RandomProgram(seed, code, generator.period)

@@ -1,14 +1,15 @@
 """Boards from `memory_map.toml`: checked rows for Python, a header for C.
 
-    board = load_board("reference")
-    board.regions                      # the region table of bus.py
-    print(c_header(board))             # addresses and register offsets for firmware
+board = load_board("reference")
+board.regions                      # the region table of bus.py
+print(c_header(board))             # addresses and register offsets for firmware
 
-    python -m bms_emulator.regmap reference > regs.h
+python -m bms_emulator.regmap reference > regs.h
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 import tomllib
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ def load_board(name: str, path: Path = MAP) -> Board:
         table.append((row["base"], size, 0, flags, kind, slot))
         spans.append((row["base"], size, row["name"]))
     spans.sort()
-    for (base, size, one), (other, _, two) in zip(spans, spans[1:], strict=False):
+    for (base, size, one), (other, _, two) in itertools.pairwise(spans):
         if base + size > other:
             raise BoardError(f"board {name}: {one} and {two} overlap at 0x{other:08x}")
     if spans[-1][0] + spans[-1][1] > 1 << 32:

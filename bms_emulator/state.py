@@ -1,31 +1,73 @@
 """Layout of the machine state: one flat int64 array, so that a snapshot is one copy.
 
-Words 0-16 are the registers seen as int32 (x0-x31, and a sink that takes every write to x0). Then follow the words
-named here, then `SLOTS` words for each device. Everything before `CANON_END` and all device words are *state*: equal
-runs have equal words there. The words from `CANON_END` to `DEVICES` only carry messages between the loop and Python.
-Cycles are counted from reset; `NEVER` is later than any run.
-"""
+Words 0-16 are the registers seen as int32 (x0-x31, and a sink that takes every write to x0). Then follow the
+words named here, then `SLOTS` words for each device. Everything before `CANON_END` and all device words are
+*state*: equal runs have equal words there. The words from `CANON_END` to `DEVICES` only carry messages
+between the loop and Python. Cycles are counted from reset; `NEVER` is later than any run."""
 
 from __future__ import annotations
 
 NEVER = 1 << 61
 
 X_SINK = 32  # register number that x0 is written to
-_names = """
-T PC INSTRET KEY BUBBLE_T BUBBLE_END ASLEEP SLEEP_T SLEEP_MCYCLE
-PRIV MSTATUS MIE MTVEC MSCRATCH MEPC MCAUSE MTVAL MCOUNTINHIBIT CPUCTRL
-MCYCLE_OFF MCYCLE_FROZEN MINSTRET_OFF MINSTRET_FROZEN
-HALTED HALT_CODE MTVEC_DIRECT HARTID FAULT_PC
-""".split()
+_names = [
+    "T",
+    "PC",
+    "INSTRET",
+    "KEY",
+    "BUBBLE_T",
+    "BUBBLE_END",
+    "ASLEEP",
+    "SLEEP_T",
+    "SLEEP_MCYCLE",
+    "PRIV",
+    "MSTATUS",
+    "MIE",
+    "MTVEC",
+    "MSCRATCH",
+    "MEPC",
+    "MCAUSE",
+    "MTVAL",
+    "MCOUNTINHIBIT",
+    "CPUCTRL",
+    "MCYCLE_OFF",
+    "MCYCLE_FROZEN",
+    "MINSTRET_OFF",
+    "MINSTRET_FROZEN",
+    "HALTED",
+    "HALT_CODE",
+    "MTVEC_DIRECT",
+    "HARTID",
+    "FAULT_PC",
+]
 _first = 17
 S = {name: _first + i for i, name in enumerate(_names)}
-S["LINES"] = _first + len(_names)  # 32 words: cycle since which interrupt line i (bit i of mip) is high, or NEVER
+S["LINES"] = _first + len(
+    _names
+)  # 32 words: cycle since which interrupt line i (bit i of mip) is high, or NEVER
 CANON_END = S["LINES"] + 32
-_messages = """
-REASON X_PC X_ADDR X_WRITE X_SIZE X_VALUE X_READY X_RESULT0 X_RESULT1 X_FAULT
-OUT_N LOG_N WATCH BUDGET PREV_T PREV_IP CAUSE TVAL
-BLOCK_CALLS TRAPS
-""".split()
+_messages = [
+    "REASON",
+    "X_PC",
+    "X_ADDR",
+    "X_WRITE",
+    "X_SIZE",
+    "X_VALUE",
+    "X_READY",
+    "X_RESULT0",
+    "X_RESULT1",
+    "X_FAULT",
+    "OUT_N",
+    "LOG_N",
+    "WATCH",
+    "BUDGET",
+    "PREV_T",
+    "PREV_IP",
+    "CAUSE",
+    "TVAL",
+    "BLOCK_CALLS",
+    "TRAPS",
+]
 S |= {name: CANON_END + i for i, name in enumerate(_messages)}
 DEVICES = CANON_END + len(_messages) + 1
 SLOTS = 16  # words for each hot device

@@ -1,11 +1,14 @@
 """Traces as CSV: what retired when, and what was read from and written to devices.
 
-The instruction trace has the columns of the RTL reference traces (mtime_end, pc, insn): the cycle in which the
-instruction left decode/execute (for those that flush the pipeline: the one before the flush), its address, and its
-encoding with 4 or 8 hex digits. The access trace has cycle, pc, access, address, value.
+The instruction trace has the columns of the RTL reference traces (mtime_end, pc, insn): the cycle in which
+the instruction left decode/execute (for those that flush the pipeline: the one before the flush), its
+address, and its encoding with 4 or 8 hex digits. The access trace has cycle, pc, access, address, value.
 
 Both are formatted by compiled code into a byte buffer: a line costs about as much as the instruction itself.
 """
+
+# numba infers the types of compiled functions; shapes and units stand in their docstrings.
+# mypy: allow-untyped-defs, allow-untyped-calls
 
 from __future__ import annotations
 
@@ -131,7 +134,8 @@ class TraceWriter:
 
     def write(self, log: npt.NDArray[np.int64], n: int) -> None:
         """Append the first `n` rows of `log`, shape (>= n, LOG_COLUMNS)."""
-        assert log.shape[1] == LOG_COLUMNS and n <= ROWS
+        assert log.shape[1] == LOG_COLUMNS
+        assert n <= ROWS
         for file, is_instruction in ((self.instructions, True), (self.accesses, False)):
             if file is not None:
                 size = format_rows(log, n, is_instruction, self._text, self._keys, self._tails)

@@ -1,9 +1,12 @@
 """Machine timer: 64-bit mtime that counts every clock, 64-bit mtimecmp, one interrupt line.
 
-The interrupt is a flop. It becomes 1 in the cycle after the one in which mtime >= mtimecmp, stays 1 until either half
-of mtimecmp is written, and is 0 for at least one cycle after that write. mtimecmp resets to 0, so the line is high
-from the first cycle on. A load gives mtime of its first cycle; a store acts at the end of its first cycle.
-"""
+The interrupt is a flop. It becomes 1 in the cycle after the one in which mtime >= mtimecmp, stays 1 until
+either half of mtimecmp is written, and is 0 for at least one cycle after that write. mtimecmp resets to 0, so
+the line is high from the first cycle on. A load gives mtime of its first cycle; a store acts at the end of
+its first cycle."""
+
+# numba infers the types of compiled functions; shapes and units stand in their docstrings.
+# mypy: allow-untyped-defs, allow-untyped-calls
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ def _due(mtime, compare, t):
 
 @inner
 def reset(st, slot, line):
-    """State after reset, with the cycle of the first instruction in st[T]; `line` is the bit of mip it drives."""
+    """State after reset; st[T] holds the cycle of the first instruction, `line` the bit of mip to drive."""
     start = st[_T] - RESET_CYCLE
     st[slot + _OFFSET] = -start
     st[slot + _COMPARE] = 0

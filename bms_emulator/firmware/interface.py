@@ -108,9 +108,10 @@ class Firmware:
         self.c.bms_host_check.argtypes = (pointer, ctypes.POINTER(Verdict))
         self.c.bms_host_init.argtypes = (pointer, pointer)
         self.c.bms_host_step.argtypes = (pointer, pointer, pointer, u32, u32, u32)
+        self.c.bms_host_play.argtypes = (pointer, pointer, pointer, u32, u32, u32, u32)
         self.c.bms_host_set_soc.argtypes = (pointer, u32)
         self.c.bms_host_sane.argtypes = (pointer,)
-        for function in ("default", "step", "set_soc"):
+        for function in ("default", "step", "play", "set_soc"):
             getattr(self.c, f"bms_host_{function}").restype = None
         self.param_dtype = self._dtype(0)
         self.input_dtype = self._dtype(1)

@@ -6,56 +6,70 @@
 #include "parts.h"
 
 /* A channel that repeats itself exactly while the mean of its peers moves is stuck. Time alone proves nothing:
- * at rest a healthy channel repeats itself for hours. */
-static uint64_t stuck_channels(bms_ctx_t *ctx, const bms_inputs_t *in) {
+ * at rest a healthy channel repeats itself for hours. If half of the channels or more seem stuck, it is one
+ * outlier that moved the mean, and nobody is accused. */
+static uint32_t stuck_voltages(bms_ctx_t *ctx, const bms_inputs_t *in) {
     const bms_params_t *p = &ctx->params;
-    const uint32_t n_groups = (uint32_t)p->n_groups;
-    const uint32_t n_temps = (uint32_t)p->n_temps;
+    const uint32_t n = (uint32_t)p->n_groups;
+    /* A cell that reads dead would move the mean of a small pack by more than the shift looked for. */
+    const int32_t dead = p->deep_discharge_100uV > p->cell_plausible_min_100uV ? p->deep_discharge_100uV
+                                                                              : p->cell_plausible_min_100uV;
+    const uint32_t low = (uint32_t)dead;
+    const uint32_t high = (uint32_t)p->cell_plausible_max_100uV;
+    const uint32_t shift = (uint32_t)p->stuck_voltage_100uV;
     const uint8_t enough = (uint8_t)p->stuck_samples;
-    uint32_t voltage_sum = 0;
-    int32_t temperature_sum = 0;
-    for (uint32_t i = 0; i < n_groups; ++i) {
-        voltage_sum += in->cell_voltage_100uV[i];
+    uint32_t sum = 0, usable = 0, stuck = 0;
+    for (uint32_t i = 0; i < n; ++i) {
+        const uint32_t v = in->cell_voltage_100uV[i];
+        const uint32_t good = (v >= low) & (v <= high);
+        usable += good;
+        sum += good ? v : 0;
     }
-    for (uint32_t i = 0; i < n_temps; ++i) {
-        temperature_sum += in->cell_temperature_ddegC[i];
+    if (usable == 0) {
+        return 0;
     }
-    /* A missing channel falsifies the mean of this sample; suspicion then waits for a complete one. */
-    const uint16_t voltage_mean = (uint16_t)(voltage_sum / n_groups);
-    const int16_t temperature_mean = (int16_t)(temperature_sum / (int32_t)n_temps);
-
-    uint32_t voltage_stuck = 0;
-    uint32_t voltage_complete = 1;
-    for (uint32_t i = 0; i < n_groups; ++i) {
+    const uint16_t mean = (uint16_t)(sum / usable);
+    for (uint32_t i = 0; i < n; ++i) {
         const uint16_t now = in->cell_voltage_100uV[i];
-        const uint32_t same = now == ctx->frame.cell_voltage_100uV[i];
-        const uint8_t count = ctx->stuck_voltage_count[i];
-        const uint8_t counted = same ? (uint8_t)(count < 255 ? count + 1 : 255) : 0;
-        const uint16_t anchor = same ? ctx->stuck_mean_100uV[i] : voltage_mean;
-        ctx->stuck_voltage_count[i] = counted;
+        const uint32_t same = (now == ctx->frame.cell_voltage_100uV[i]) & (now != BMS_CELL_VOLTAGE_INVALID);
+        const uint8_t before = ctx->stuck_voltage_count[i];
+        const uint8_t count = same ? (uint8_t)(before < 255 ? before + 1 : 255) : 0;
+        const uint16_t anchor = same ? ctx->stuck_mean_100uV[i] : mean;
+        ctx->stuck_voltage_count[i] = count;
         ctx->stuck_mean_100uV[i] = anchor;
-        voltage_complete &= now != BMS_CELL_VOLTAGE_INVALID;
-        voltage_stuck |=
-            (counted >= enough) & (distance(voltage_mean, anchor) > (uint32_t)p->stuck_voltage_100uV);
+        stuck += (count >= enough) & (distance(mean, anchor) > shift);
     }
-    uint32_t temperature_stuck = 0;
-    uint32_t temperature_complete = 1;
-    for (uint32_t i = 0; i < n_temps; ++i) {
+    return 2 * stuck < n ? stuck : 0;
+}
+
+static uint32_t stuck_temperatures(bms_ctx_t *ctx, const bms_inputs_t *in) {
+    const bms_params_t *p = &ctx->params;
+    const uint32_t n = (uint32_t)p->n_temps;
+    const uint8_t enough = (uint8_t)p->stuck_samples;
+    int32_t sum = 0, usable = 0;
+    uint32_t stuck = 0;
+    for (uint32_t i = 0; i < n; ++i) {
+        const int32_t t = in->cell_temperature_ddegC[i];
+        const int32_t good =
+            (t >= p->temperature_plausible_min_ddegC) & (t <= p->temperature_plausible_max_ddegC);
+        usable += good;
+        sum += good ? t : 0;
+    }
+    if (usable == 0) {
+        return 0;
+    }
+    const int16_t mean = (int16_t)(sum / usable);
+    for (uint32_t i = 0; i < n; ++i) {
         const int16_t now = in->cell_temperature_ddegC[i];
-        const uint32_t same = now == ctx->frame.cell_temperature_ddegC[i];
-        const uint8_t count = ctx->stuck_temperature_count[i];
-        const uint8_t counted = same ? (uint8_t)(count < 255 ? count + 1 : 255) : 0;
-        const int16_t anchor = same ? ctx->stuck_mean_ddegC[i] : temperature_mean;
-        ctx->stuck_temperature_count[i] = counted;
+        const uint32_t same = (now == ctx->frame.cell_temperature_ddegC[i]) & (now != BMS_TEMPERATURE_INVALID);
+        const uint8_t before = ctx->stuck_temperature_count[i];
+        const uint8_t count = same ? (uint8_t)(before < 255 ? before + 1 : 255) : 0;
+        const int16_t anchor = same ? ctx->stuck_mean_ddegC[i] : mean;
+        ctx->stuck_temperature_count[i] = count;
         ctx->stuck_mean_ddegC[i] = anchor;
-        temperature_complete &= now != BMS_TEMPERATURE_INVALID;
-        temperature_stuck |=
-            (counted >= enough) & (magnitude(temperature_mean - anchor) > p->stuck_temperature_ddegC);
+        stuck += (count >= enough) & (magnitude(mean - anchor) > p->stuck_temperature_ddegC);
     }
-    uint64_t nok = 0;
-    nok |= voltage_stuck & voltage_complete ? BIT64(DIAG_CELL_VOLTAGE_STUCK) : 0;
-    nok |= temperature_stuck & temperature_complete ? BIT64(DIAG_TEMPERATURE_STUCK) : 0;
-    return nok;
+    return 2 * stuck < n ? stuck : 0;
 }
 
 /* More current than was on offer when this sample was taken. */
@@ -75,7 +89,8 @@ void bms_sample_arrived(bms_ctx_t *ctx, const bms_inputs_t *in) {
         sticky |= (uint16_t)(in->sample_counter - ctx->frame.sample_counter) != 1 ? BIT64(DIAG_SAMPLE_LOST) : 0;
         sticky |= limit_ignored(ctx, in) ? BIT64(DIAG_CURRENT_LIMIT_IGNORED) : 0;
     }
-    sticky |= stuck_channels(ctx, in);
+    sticky |= stuck_voltages(ctx, in) ? BIT64(DIAG_CELL_VOLTAGE_STUCK) : 0;
+    sticky |= stuck_temperatures(ctx, in) ? BIT64(DIAG_TEMPERATURE_STUCK) : 0;
     ctx->sticky_nok = sticky;
     ctx->frame = *in;
     ctx->have_sample = 1;

@@ -57,6 +57,19 @@ void bms_host_step(bms_ctx_t *ctx, const bms_inputs_t *in, bms_outputs_t *out, u
     }
 }
 
+void bms_host_play(bms_ctx_t *ctx, const bms_inputs_t *frames, bms_outputs_t *out, uint32_t n, uint32_t n_frames,
+                   uint32_t n_ticks, uint32_t tick_ms) {
+    for (uint32_t i = 0; i < n; ++i) {
+        for (uint32_t t = 0; t < n_frames; ++t) {
+            for (uint32_t tick = 0; tick < n_ticks; ++tick) {
+                bms_tick(&ctx[i], &frames[(size_t)t * n + i], tick_ms);
+            }
+        }
+        bms_settle(&ctx[i]);
+        bms_read(&ctx[i], &out[i]);
+    }
+}
+
 void bms_host_set_soc(bms_ctx_t *ctx, uint32_t soc_ppm) { bms_set_soc(ctx, soc_ppm); }
 
 uint32_t bms_host_sane(const bms_ctx_t *ctx) {

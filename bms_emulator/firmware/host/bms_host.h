@@ -25,6 +25,9 @@ BMS_EXPORT uint32_t bms_host_check(const bms_params_t *params, bms_param_verdict
 BMS_EXPORT uint32_t bms_host_init(bms_ctx_t *ctx, const bms_params_t *params);
 BMS_EXPORT void bms_host_step(bms_ctx_t *ctx, const bms_inputs_t *in, bms_outputs_t *out, uint32_t n,
                               uint32_t n_ticks, uint32_t tick_ms);
+/* A recording: frames[t * n + i], n_ticks each; outputs are those after the last. */
+BMS_EXPORT void bms_host_play(bms_ctx_t *ctx, const bms_inputs_t *frames, bms_outputs_t *out, uint32_t n,
+                              uint32_t n_frames, uint32_t n_ticks, uint32_t tick_ms);
 BMS_EXPORT void bms_host_set_soc(bms_ctx_t *ctx, uint32_t soc_ppm);
 /* 1 when every index inside a foreign context is in range, so that it may be run. */
 BMS_EXPORT uint32_t bms_host_sane(const bms_ctx_t *ctx);
