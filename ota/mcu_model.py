@@ -268,16 +268,20 @@ class Mcu:
         """
         self.running = self.safe_mode = False
         self._forget()
-        for crashes in range(2 * limits.BOOT_ATTEMPTS_MAX + 2):
+        crashes = 0  # of confirmed firmware in a row: the reset controller keeps this count, not the flash
+        for _ in range(2 * limits.BOOT_ATTEMPTS_MAX + 2):
             self.flash.write_protected = range(0)
             row = self.journal()
-            if crashes >= limits.BOOT_ATTEMPTS_MAX and row is not None and row.state == _CONFIRMED:
+            if crashes >= limits.BOOT_ATTEMPTS_MAX and row is not None:
                 self._give_up_confirmed(row)
+                crashes = 0
             if not self._rom():
                 self.boots.append(Boot(False, 0, b"", b"", False, 0, 0, Reason.NOT_BOOTABLE))
                 return False
             if self._run():
                 return True
+            row = self.journal()
+            crashes += row is not None and row.state == _CONFIRMED
         return False
 
     def _give_up_confirmed(self, row: Journal) -> None:
@@ -428,6 +432,7 @@ class Mcu:
         self._plans: dict[int, container.Delta | None] = {}
         self._cursor: dict[int, int] = {}
         self._last = Reason.OK
+        self._verified: tuple[bytes, manifest.Manifest] | None = None
 
     def receive(self, frame: bytes) -> list[bytes]:
         """Answers to one frame. A power cut inside raises PowerCutError; garbage is dropped."""
@@ -461,12 +466,15 @@ class Mcu:
         if not 0 < size <= limits.MANIFEST_MAX:
             return None
         data = raw[6 : 6 + size]
+        if self._verified is not None and self._verified[0] == data:
+            return self._verified  # the same bytes have been verified since the last reset
         if zlib.crc32(data) != struct.unpack_from("<I", raw, 2)[0]:
             return None
         try:
-            return data, manifest.verify(data, self.config.manifest_keys)
+            self._verified = (data, manifest.verify(data, self.config.manifest_keys))
         except OtaError:
             return None
+        return self._verified
 
     def _digests(self) -> tuple[bytes, bytes]:
         row = self.journal()

@@ -48,11 +48,11 @@ def decompress(data: bytes, window: int, lookahead: int, max_output: int) -> byt
                 out += bytes(zeros)
                 count -= zeros
                 start += zeros
-            while count > 0:  # overlapping copies repeat their own output
-                piece = out[start : start + min(count, back)]
+            if count > 0:
+                piece = bytes(out[start : start + min(count, len(out) - start)])
+                if len(piece) < count:  # an overlapping copy repeats its own output
+                    piece = (piece * (count // len(piece) + 1))[:count]
                 out += piece
-                start += len(piece)
-                count -= len(piece)
         else:
             break
         bits &= (1 << n_bits) - 1
