@@ -251,6 +251,10 @@ def test_limits_rise_and_fall_no_faster_than_their_slew(tick_ms):
     before = int(rig.out["discharge_limit_mA"])
     rig.tick(2_000 // tick_ms, tick_ms)
     assert int(rig.out["discharge_limit_mA"]) - before == pytest.approx(2 * 1_234, abs=1)
+    for _ in range(3_000_000 // 1_234 // tick_ms + 20):
+        before = int(rig.out["discharge_limit_mA"])
+        rig.tick(1, tick_ms)
+        assert int(rig.out["discharge_limit_mA"]) - before <= 1_234 * tick_ms // 1000 + 1
     rig.tick(100, 1_000)
     assert rig.out["discharge_limit_mA"] == 20_000
     rig.bms.set_soc(0, 0)

@@ -91,6 +91,10 @@ def test_no_channel_left_is_reported_as_invalid_and_offers_nothing():
     rig.tick(300)
     rig.frame["cell_voltage_100uV"] = INVALID_V
     rig.frame["cell_temperature_ddegC"] = INVALID_T
+    before = rig.out
+    out = rig.tick()
+    for limit in ("charge_limit_mA", "discharge_limit_mA"):
+        assert out[limit] < before[limit], "falls from the first blind sample on"
     out = rig.tick(100)
     assert out["cell_voltage_max_100uV"] == INVALID_V
     assert out["cell_temperature_max_ddegC"] == INVALID_T
@@ -165,6 +169,38 @@ def test_stuck_channel_is_found_once_the_others_have_moved():
     rig.cells(voltages)
     rig.tick()
     assert rig.active == set()
+
+
+def test_a_jump_alone_makes_nobody_stuck():
+    """A channel may by chance read the same after the others jumped; five samples in a row it does not."""
+    rig = Rig()
+    rig.tick(3)
+    for k in range(1, 10):
+        voltages = np.full(14, 36_000 + 3 * k)
+        voltages[6] = 37_000
+        rig.cells(voltages)
+        if k == 1:
+            rig.frame["cell_voltage_100uV"][0, 6] = 37_001
+        rig.tick()
+        if k == 1:
+            # from here on channel 6 repeats 37 000 while the mean has moved since it last changed
+            voltages[:6] -= 800
+            rig.cells(voltages)
+            rig.tick()
+        assert ("CELL_VOLTAGE_STUCK" in rig.active) == (k >= 6), k
+
+
+@pytest.mark.parametrize("outlier", [INVALID_V, 60_500, 31_000, 0])
+def test_one_bad_channel_does_not_make_the_resting_others_stuck(outlier):
+    rig = Rig()
+    rig.tick(10)
+    cell(rig, outlier)
+    rig.frame["cell_voltage_100uV"][0, 9] += 1  # changes just when the mean is disturbed
+    rig.tick(10)
+    assert "CELL_VOLTAGE_STUCK" not in rig.active
+    cell(rig, 37_000)
+    rig.tick(10)
+    assert "CELL_VOLTAGE_STUCK" not in rig.active
 
 
 def test_stuck_temperature_sensor():

@@ -96,6 +96,23 @@ def test_the_script_above_visits_the_firmware():
     assert balanced > 0
 
 
+def test_recording_played_in_one_call_equals_frame_by_frame():
+    """Without a call in between, so what balancing bled at old voltages is booked by the firmware itself."""
+    rng = np.random.default_rng(8)
+    stepped, played = NativeBms([DESIGN | QUICK] * 3), NativeBms([DESIGN | QUICK] * 3)
+    frames = stepped.frames()
+    frames["sample_period_ticks"] = 5
+    recording = np.zeros((400, 3), dtype=stepped.input_dtype)
+    for t in range(400):
+        lively_frames(rng, stepped, frames)
+        recording[t] = frames
+        stepped.step(frames, 5)
+    played.play(recording, 5)
+    assert stepped.outputs["balancing_charge_mAs"].any()
+    assert equal_outputs(stepped, played)
+    assert stepped.state_hash() == played.state_hash()
+
+
 def test_many_equal_one():
     rng = np.random.default_rng(5)
     fleet = [DESIGN | QUICK | {"n_groups": 5 + i, "capacity_mAh": 1_000 * (i + 1)} for i in range(9)]

@@ -113,6 +113,18 @@ def test_msl_latches_opens_after_its_delay_and_needs_reset_and_a_new_request():
     rig.close()
 
 
+def test_a_trickle_is_rest_not_charging():
+    """Limits for charging count from beyond rest_current_mA = 50 on."""
+    rig = Rig()
+    rig.frame["cell_temperature_ddegC"][0, 0] = 460
+    rig.frame["pack_current_mA"] = -50
+    rig.tick(200)
+    assert not is_active(rig, "OVERTEMPERATURE_CHARGE", "MOL")
+    rig.frame["pack_current_mA"] = -51
+    rig.tick(200)
+    assert is_active(rig, "OVERTEMPERATURE_CHARGE", "MOL")
+
+
 def test_overcurrent_has_no_delay_and_opens_in_the_tick_that_finds_it():
     rig = Rig()
     rig.close()
