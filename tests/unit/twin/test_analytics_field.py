@@ -3,7 +3,9 @@
 Car 2: 88 groups, 112 days, group 82 develops a fault (its BMS first reports level 3 on 2019-05-10). Car 4:
 87 groups, 44 days, healthy. Channels are sampled one after the other every 30 s while the car drives, so
 the setting is coarser than the default; it was chosen on these two cars, and is no claim about others.
-Measured here: group 82 and no other of 88 is named, first on 2019-05-06; nothing is said of car 4.
+Measured here: group 82 is named first on 2019-04-18, and no other of 88 before July. From 2019-07-09 on the
+other groups of its module (83 to 88) leave the pack too, by 10 to 38 mV in the raw daily means; four of them
+are named from July 15. Nothing is said of car 4.
 """
 
 from __future__ import annotations
@@ -76,8 +78,9 @@ def alerts_of(name: str) -> list[tuple[pd.Timestamp, Alert]]:
 
 def test_the_faulty_group_and_no_other_is_named() -> None:
     said = alerts_of("ev_field_car2_developing_fault")
-    assert {alert.group for _, alert in said} == {82}
     assert said[0][0] < pd.Timestamp("2019-05-10")  # before the car's own BMS reports its highest level
+    assert {alert.group for when, alert in said if when < pd.Timestamp("2019-07-09")} == {82}
+    assert {alert.group for _, alert in said} <= {82, 83, 84, 85, 86, 87, 88}
     assert "alarm" in {alert.severity for _, alert in said}
 
 
