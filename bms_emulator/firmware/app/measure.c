@@ -6,29 +6,31 @@
 #include "parts.h"
 
 /* A channel that repeats itself exactly while the mean of its peers moves is stuck. Time alone proves nothing:
- * at rest a healthy channel repeats itself for hours. If half of the channels or more seem stuck, it is one
- * outlier that moved the mean, and nobody is accused. */
+ * at rest a healthy channel repeats itself for hours. The mean leaves out what cannot be believed and the two
+ * extremes, so that one failing channel does not make the resting others look stuck; if half of the channels or
+ * more seem stuck, several outliers moved the mean and nobody is accused. */
 static uint32_t stuck_voltages(bms_ctx_t *ctx, const bms_inputs_t *in) {
     const bms_params_t *p = &ctx->params;
     const uint32_t n = (uint32_t)p->n_groups;
-    /* A cell that reads dead would move the mean of a small pack by more than the shift looked for. */
-    const int32_t dead = p->deep_discharge_100uV > p->cell_plausible_min_100uV ? p->deep_discharge_100uV
-                                                                              : p->cell_plausible_min_100uV;
-    const uint32_t low = (uint32_t)dead;
+    const uint32_t low = (uint32_t)p->cell_plausible_min_100uV;
     const uint32_t high = (uint32_t)p->cell_plausible_max_100uV;
     const uint32_t shift = (uint32_t)p->stuck_voltage_100uV;
     const uint8_t enough = (uint8_t)p->stuck_samples;
-    uint32_t sum = 0, usable = 0, stuck = 0;
+    uint32_t sum = 0, usable = 0, min = UINT16_MAX, max = 0, stuck = 0;
     for (uint32_t i = 0; i < n; ++i) {
         const uint32_t v = in->cell_voltage_100uV[i];
         const uint32_t good = (v >= low) & (v <= high);
         usable += good;
         sum += good ? v : 0;
+        const uint32_t for_min = good ? v : UINT16_MAX;
+        const uint32_t for_max = good ? v : 0;
+        min = for_min < min ? for_min : min;
+        max = for_max > max ? for_max : max;
     }
-    if (usable == 0) {
+    if (usable < 3) {
         return 0;
     }
-    const uint16_t mean = (uint16_t)(sum / usable);
+    const uint16_t mean = (uint16_t)((sum - min - max) / (usable - 2));
     for (uint32_t i = 0; i < n; ++i) {
         const uint16_t now = in->cell_voltage_100uV[i];
         const uint32_t same = (now == ctx->frame.cell_voltage_100uV[i]) & (now != BMS_CELL_VOLTAGE_INVALID);
@@ -46,7 +48,7 @@ static uint32_t stuck_temperatures(bms_ctx_t *ctx, const bms_inputs_t *in) {
     const bms_params_t *p = &ctx->params;
     const uint32_t n = (uint32_t)p->n_temps;
     const uint8_t enough = (uint8_t)p->stuck_samples;
-    int32_t sum = 0, usable = 0;
+    int32_t sum = 0, usable = 0, min = INT16_MAX, max = INT16_MIN;
     uint32_t stuck = 0;
     for (uint32_t i = 0; i < n; ++i) {
         const int32_t t = in->cell_temperature_ddegC[i];
@@ -54,11 +56,13 @@ static uint32_t stuck_temperatures(bms_ctx_t *ctx, const bms_inputs_t *in) {
             (t >= p->temperature_plausible_min_ddegC) & (t <= p->temperature_plausible_max_ddegC);
         usable += good;
         sum += good ? t : 0;
+        min = good && t < min ? t : min;
+        max = good && t > max ? t : max;
     }
-    if (usable == 0) {
+    if (usable < 3) {
         return 0;
     }
-    const int16_t mean = (int16_t)(sum / usable);
+    const int16_t mean = (int16_t)((sum - min - max) / (usable - 2));
     for (uint32_t i = 0; i < n; ++i) {
         const int16_t now = in->cell_temperature_ddegC[i];
         const uint32_t same = (now == ctx->frame.cell_temperature_ddegC[i]) & (now != BMS_TEMPERATURE_INVALID);
