@@ -116,6 +116,7 @@ class SiteControl:
         """Sum of all strategies; those without a reserve share what the reserves leave."""
         shared = reserved = 0.0
         for controller, reserve in self.controllers:
+            view.asked_W = shared
             power = controller.power_W(view)
             if reserve > 0.0:
                 reserved += power

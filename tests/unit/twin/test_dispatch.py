@@ -46,6 +46,14 @@ def test_peak_shaving_keeps_the_import_below_its_limit(load, pv, soc):
         assert power == 0.0
 
 
+def test_a_strategy_sees_what_those_before_it_ask_for():
+    peak, own = PeakShaving(limit_W=10e3).start(FACTS), SelfConsumption().start(FACTS)
+    seen = view(load_W=15e3, pv_W=1e3, soc=0.5)
+    seen.asked_W = peak.power_W(seen)
+    assert seen.asked_W == 4e3
+    assert seen.asked_W + own.power_W(seen) == 14e3  # together the residual, not more
+
+
 @pytest.mark.parametrize(
     ("deviation_mHz", "share"),
     [(0, 0), (10, 0), (-10, 0), (100, -0.5), (-100, 0.5), (-200, 1), (-500, 1), (350, -1)],

@@ -2,8 +2,9 @@
 
 A strategy is a frozen dataclass whose fields are its YAML keys (twin/scenario/fields.py). `start`
 makes the controller of one site; each step the controller answers the AC power it wants from the
-site's racks, positive on discharge. Strategies of a site are added up; one that must be able to act
-at any time (frequency containment) reserves power, which the others leave free.
+site's racks, positive on discharge. Strategies of a site are added up in their order, each sees what those
+before it ask for; one that must be able to act at any time (frequency containment) reserves power, which
+the others leave free.
 """
 
 from __future__ import annotations
@@ -37,11 +38,12 @@ class SiteView:
     soc: float = 0.5  # energy-weighted mean of the BMSs' estimates
     can_discharge_W: float = 0.0  # what BMSs and converters allow now
     can_charge_W: float = 0.0
+    asked_W: float = 0.0  # by the strategies before this one, reserves apart
 
     @property
     def residual_W(self) -> float:
-        """Consumption left after photovoltaics; negative is a surplus."""
-        return self.load_W - self.pv_W
+        """Consumption left after photovoltaics and the strategies before; negative is a surplus."""
+        return self.load_W - self.pv_W - self.asked_W
 
 
 class Controller(Protocol):
