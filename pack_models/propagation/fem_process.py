@@ -60,7 +60,7 @@ class FemConduction:
         form = weight * sum(k[a] * u.dx(a) * v.dx(a) for a in range(3)) * ufl.dx
         self.matrix = fem_petsc.assemble_matrix(fem.form(form))
         self.matrix.assemble()
-        self._diagonal = self.matrix.getDiagonal().array.copy()
+        self.diagonal_W_K = self.matrix.getDiagonal().array.copy()
         self._in, self._out = self.matrix.createVecRight(), self.matrix.createVecRight()
         self._solvers: dict[Any, Any] = {}
         self.temperature = fem.Function(self.space)
@@ -81,7 +81,7 @@ class FemConduction:
                 self._solvers.pop(next(iter(self._solvers))).destroy()
             matrix = self.matrix.copy()
             values = self.matrix.createVecRight()
-            values.array[:] = self._diagonal + diagonal_W_K
+            values.array[:] = self.diagonal_W_K + diagonal_W_K
             matrix.setDiagonal(values)
             ksp = PETSc.KSP().create(self.comm)
             ksp.setOperators(matrix)

@@ -48,6 +48,7 @@ class NetworkConduction:
 
     def __init__(self, grid: Grid, rtol: float = 1e-9) -> None:
         self.lattice, self.rtol = Lattice(conductances(grid)), rtol
+        self.diagonal_W_K = self.lattice.row_sum
         self._factors: dict[Any, Any] = {}
         self.iterations = 0
 
