@@ -395,7 +395,9 @@ def _on_status(turn: _Turn, status: frames.Status) -> None:
                 _enter(turn, Phase.STAGED)
             elif status.phase is frames.McuPhase.RECEIVING and s.phase is Phase.STAGED:
                 _enter(turn, Phase.TRANSFER)
-            elif all(status.next_offset[i.image_id] >= i.container_length for i in s.items):
+            elif status.phase is frames.McuPhase.RECEIVING and all(
+                status.next_offset[i.image_id] >= i.container_length for i in s.items
+            ):
                 # Only unchanged blocks are left, which need no bytes: an empty piece makes the MCU go on.
                 _refused(turn, Reason.TIMEOUT)
                 for item in turn.s.items:
