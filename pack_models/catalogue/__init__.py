@@ -250,22 +250,19 @@ def _cell_shapes(arrays: dict[str, FloatArray]) -> list[str]:
     if arrays["ocv_V"].ndim == 1 and (np.diff(arrays["ocv_V"]) < 0.0).any():
         problems.append("curves.ocv_V: must not fall with the state of charge")
     expected = (arrays["table_temperature_K"].size, arrays["table_soc"].size)
-    for key in (
-        "resistance0_ohm",
-        "resistance1_ohm",
-        "time_constant1_s",
-        "resistance2_ohm",
-        "time_constant2_s",
-    ):
+    for key in ("resistance0_ohm", "resistance1_ohm", "resistance2_ohm"):
         if arrays[key].shape != expected:
             problems.append(
                 f"curves.{key}: shape {arrays[key].shape}; expected {expected} (temperature, soc)"
             )
+    for key in ("time_constant1_s", "time_constant2_s"):
+        if arrays[key].shape != expected[:1]:
+            problems.append(f"curves.{key}: shape {arrays[key].shape}; expected {expected[:1]} (temperature)")
     return problems
 
 
 def load_pack(path: Path) -> PackDesign:
-    """The pack design in a file, with its cell from the catalogue; raises CatalogueError with every mistake."""
+    """The pack design in a file, with its cell; raises CatalogueError with every mistake."""
     sheet = _Sheet(path)
     name, about, cell_name = sheet.text("name"), sheet.text("about"), sheet.text("cell")
     counts = {key: sheet.count(key) for key in PACK_COUNTS}

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pack_models.catalogue.design import CellDesign
+from pack_models.cells import ecm_kernel as kernel
 from pack_models.layout import Layout
 
 FloatArray = NDArray[np.float64]
@@ -138,6 +139,32 @@ def check_short(cell: int, layout: Layout, resistance_ohm: float) -> None:
         raise ValueError(
             f"internal short of cell {cell} is {resistance_ohm!r} ohm; expected more than 0, or inf for none"
         )
+
+
+def ledger_table(
+    ledger: FloatArray, given_J: FloatArray, given_C: FloatArray, n_series: NDArray[np.int64]
+) -> dict[str, FloatArray]:
+    """The ledgers of a bank by name; `given` is what the cells gave, by their states. See EcmBank.balances."""
+    out = {
+        "energy_terminal_J": ledger[:, kernel.E_TERMINAL].copy(),
+        "energy_cell_heat_J": ledger[:, kernel.E_HEAT].copy(),
+        "energy_entropic_J": ledger[:, kernel.E_ENTROPIC].copy(),
+        "energy_short_J": ledger[:, kernel.E_SHORT].copy(),
+        "energy_balancing_J": ledger[:, kernel.E_BALANCING].copy(),
+        "energy_busbar_J": ledger[:, kernel.E_BUSBAR].copy(),
+        "energy_chemical_J": given_J,
+        "energy_throughput_J": ledger[:, kernel.E_THROUGHPUT].copy(),
+        "charge_terminal_C": ledger[:, kernel.C_TERMINAL] / n_series,
+        "charge_short_C": ledger[:, kernel.C_SHORT] / n_series,
+        "charge_balancing_C": ledger[:, kernel.C_BALANCING] / n_series,
+        "charge_stored_C": given_C / n_series,
+        "charge_throughput_C": ledger[:, kernel.C_THROUGHPUT] / n_series,
+    }
+    spent = ("terminal", "cell_heat", "short", "balancing", "busbar")
+    out["energy_residual_J"] = given_J - sum(out[f"energy_{name}_J"] for name in spent)
+    flowed = sum(out[f"charge_{name}_C"] for name in ("terminal", "short", "balancing"))
+    out["charge_residual_C"] = out["charge_stored_C"] - flowed
+    return out
 
 
 def restore(target: dict[str, NDArray], state: dict[str, NDArray], what: str) -> None:

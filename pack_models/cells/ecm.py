@@ -26,7 +26,7 @@ from pack_models.catalogue.design import CellDesign, PackDesign
 from pack_models.cells import bank as checks
 from pack_models.cells import ecm_kernel as kernel
 from pack_models.cells.bank import BoolArray, FloatArray, OutOfWindow
-from pack_models.cells.tables import cell_tables
+from pack_models.cells.tables import StepTableMaker, cell_tables
 from pack_models.layout import Layout
 
 IntArray = NDArray[np.int64]
@@ -71,6 +71,7 @@ class EcmBank:
         n = layout.n_cells
         self.design, self.layout = design, layout
         self._tables = cell_tables(design)
+        self._step_tables = StepTableMaker(design)
         factor = checks.per_item("capacity_factor", capacity_factor, n, "cell", 0.0)
         self._cells = kernel.Cells(
             soc=checks.per_item("soc", soc, n, "cell", -1e-12, 1.0 + 1e-12),
@@ -105,7 +106,7 @@ class EcmBank:
         self._soc_from = self._cells.soc.copy()
         self._given_J, self._given_C = np.zeros(layout.n_packs), np.zeros(layout.n_packs)
         self._cell_pack = layout.cell_pack
-        self._scratch = np.zeros((kernel.SCRATCH_ROWS, int(layout.n_parallel.max())))
+        self._scratch = kernel.scratch(int(layout.n_parallel.max()))
         self._emf_V, self._resistance_ohm = np.zeros(layout.n_packs), np.zeros(layout.n_packs)
         self.soc, self.cell_current_A, self.heat_W = (
             self._cells.soc,
@@ -148,11 +149,10 @@ class EcmBank:
 
     def open_circuit_V(self, temperature_K: FloatArray) -> FloatArray:
         """(n_cells,) open-circuit voltage at the present state of charge, without hysteresis."""
-        x = self.soc * kernel.POINTS_PER_SOC + kernel.MARGIN_POINTS
-        k = np.clip(np.floor(x).astype(np.int64), 0, self._tables.ocv_V.size - 2)
-        u, d = self._tables.ocv_V, self._tables.entropic_V_per_K
-        entropic = d[k] + (x - k) * (d[k + 1] - d[k])
-        return u[k] + (x - k) * (u[k + 1] - u[k]) + (temperature_K - self._tables.reference_K) * entropic
+        temperature_K = checks.check_temperature(temperature_K, self.layout)
+        open_V = np.empty(self.soc.size)
+        kernel.open_kernel(self._tables, self.soc, temperature_K, open_V)
+        return open_V
 
     def thevenin(
         self, temperature_K: FloatArray, dt_s: float, around_current_A: FloatArray | None = None
@@ -174,11 +174,11 @@ class EcmBank:
             around_A = checks.check_current(around_current_A, self.layout)
         kernel.thevenin_kernel(
             self._tables,
+            self._step_tables(float(dt_s)),
             self._wires,
             self._cells,
             around_A,
             temperature_K,
-            float(dt_s),
             self._scratch,
             self._emf_V,
             self._resistance_ohm,
@@ -208,6 +208,7 @@ class EcmBank:
         valid_K = self.design.table_temperature_K
         kernel.step_kernel(
             self._tables,
+            self._step_tables(float(dt_s)),
             self._wires,
             self._cells,
             self._packs,
@@ -215,7 +216,6 @@ class EcmBank:
             self._pack_current_A,
             temperature_K,
             on,
-            float(dt_s),
             float(valid_K[0]),
             float(valid_K[-1]),
             self._scratch,
@@ -251,7 +251,15 @@ class EcmBank:
     def _given(self) -> tuple[FloatArray, FloatArray]:
         """Enthalpy (J) and charge (C, over all groups) the cells of each pack have given so far."""
         energy_J, charge_C = self._given_J.copy(), self._given_C.copy()
-        kernel.stored_kernel(self._tables, self._cell_pack, self._cells, self._soc_from, energy_J, charge_C)
+        kernel.stored_kernel(
+            self._tables,
+            self._cell_pack,
+            self._cells.soc,
+            self._cells.per_charge,
+            self._soc_from,
+            energy_J,
+            charge_C,
+        )
         return energy_J, charge_C
 
     def balances(self) -> dict[str, FloatArray]:
@@ -264,28 +272,7 @@ class EcmBank:
         current: charge_stored_C = charge_terminal_C + charge_short_C + charge_balancing_C. The
         residuals are the differences; the throughputs are the scale to judge them by.
         """
-        given_J, given_C = self._given()
-        ledger, groups = self._packs.ledger, self.layout.n_series
-        out = {
-            "energy_terminal_J": ledger[:, kernel.E_TERMINAL].copy(),
-            "energy_cell_heat_J": ledger[:, kernel.E_HEAT].copy(),
-            "energy_entropic_J": ledger[:, kernel.E_ENTROPIC].copy(),
-            "energy_short_J": ledger[:, kernel.E_SHORT].copy(),
-            "energy_balancing_J": ledger[:, kernel.E_BALANCING].copy(),
-            "energy_busbar_J": ledger[:, kernel.E_BUSBAR].copy(),
-            "energy_chemical_J": given_J,
-            "energy_throughput_J": ledger[:, kernel.E_THROUGHPUT].copy(),
-            "charge_terminal_C": ledger[:, kernel.C_TERMINAL] / groups,
-            "charge_short_C": ledger[:, kernel.C_SHORT] / groups,
-            "charge_balancing_C": ledger[:, kernel.C_BALANCING] / groups,
-            "charge_stored_C": given_C / groups,
-            "charge_throughput_C": ledger[:, kernel.C_THROUGHPUT] / groups,
-        }
-        spent = ("terminal", "cell_heat", "short", "balancing", "busbar")
-        out["energy_residual_J"] = given_J - sum(out[f"energy_{name}_J"] for name in spent)
-        flowed = sum(out[f"charge_{name}_C"] for name in ("terminal", "short", "balancing"))
-        out["charge_residual_C"] = out["charge_stored_C"] - flowed
-        return out
+        return checks.ledger_table(self._packs.ledger, *self._given(), self.layout.n_series)
 
     def window_report(self, temperature_K: FloatArray | None = None) -> list[OutOfWindow]:
         """Cells that stand outside 0…1, their voltage limits or (if given) the identified temperatures."""

@@ -33,7 +33,8 @@ OCV_SOC = np.unique(
     )
 )
 CELSIUS_K = 273.15
-TABLES = ("resistance0_ohm", "resistance1_ohm", "time_constant1_s", "resistance2_ohm", "time_constant2_s")
+# Kept apart so that the branches do not trade places from one temperature to the next.
+TIME_CONSTANT_BOUNDS_s = ((3.0, 60.0), (120.0, 1500.0))
 
 
 # ---- profiles ------------------------------------------------------------------------------------
@@ -85,17 +86,16 @@ def fit_pybamm(parameter_set: str, temperature_K: float, one_c_A: float, cut_V: 
         (open_V - run.voltage_V)[1:],
         used[1:].astype(float),
     )
-    return fit_circuit([record], TABLE_SOC, bounds_s=((2.0, 120.0), (30.0, 3000.0)), thinning=3)
+    return fit_circuit([record], TABLE_SOC, bounds_s=TIME_CONSTANT_BOUNDS_s, thinning=3)
 
 
 def _tables(fits: list[CircuitFit]) -> dict[str, FloatArray]:
-    flat = np.ones(TABLE_SOC.size)
     return {
         "resistance0_ohm": np.stack([fit.resistance0_ohm for fit in fits]),
         "resistance1_ohm": np.stack([fit.resistance1_ohm for fit in fits]),
-        "time_constant1_s": np.stack([fit.time_constant1_s * flat for fit in fits]),
+        "time_constant1_s": np.array([fit.time_constant1_s for fit in fits]),
         "resistance2_ohm": np.stack([fit.resistance2_ohm for fit in fits]),
-        "time_constant2_s": np.stack([fit.time_constant2_s * flat for fit in fits]),
+        "time_constant2_s": np.array([fit.time_constant2_s for fit in fits]),
     }
 
 

@@ -19,6 +19,7 @@ import os
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def load_pybamm() -> Any:
 
 @dataclass(frozen=True, eq=False)
 class CellWindow:
-    """Stoichiometries of a parameter set at empty and full, and the charge between, by its cut-off voltages."""
+    """Stoichiometries of a parameter set at its cut-off voltages, and the charge between."""
 
     negative_empty: float
     negative_full: float
@@ -78,7 +79,7 @@ def open_circuit(parameter_set: str, soc: FloatArray, temperature_K: float) -> F
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """What was observed on the way: (n_times, n_cells) each, at time 0+ (current flowing) and the times asked for."""
+    """What was observed: (n_times, n_cells), at 0+ (current flowing) and at the times asked for."""
 
     time_s: FloatArray
     voltage_V: FloatArray
@@ -219,12 +220,12 @@ class PybammCells:
         except ValueError as failure:  # "input set 3: ..."
             number = re.search(r"input set (\d+)", str(failure))
             cell = int(number.group(1)) if number else 0
-            raise SolverFailure(cell, current_A[cell], temperature_K[cell], times_s[-1]) from None
+            raise SolverError(cell, current_A[cell], temperature_K[cell], times_s[-1]) from None
         states = np.empty((times.size, n, y.shape[1]))
         states[:, :, n_states:] = y[:, n_states:]
         for cell, solution in enumerate(solutions):
             if solution.flag < 0 or solution.t.size != times.size:
-                raise SolverFailure(cell, current_A[cell], temperature_K[cell], times_s[-1])
+                raise SolverError(cell, current_A[cell], temperature_K[cell], times_s[-1])
             states[:, cell, :n_states] = np.asarray(solution.y).reshape(times.size, n_states)
         repeat = times.size
         voltage_V, soc = self.observe(
@@ -233,15 +234,16 @@ class PybammCells:
         return states[-1].copy(), Path(times, voltage_V.reshape(repeat, n), soc.reshape(repeat, n))
 
 
-class SolverFailure(RuntimeError):
+class SolverError(RuntimeError):
     """PyBaMM could not finish a step of one cell: as a rule its particles ran empty or full."""
 
     def __init__(self, cell: int, current_A: float, temperature_K: float, dt_s: float) -> None:
         self.cell = cell
-        super().__init__(
-            f"cell {cell}: PyBaMM could not advance {dt_s:g} s at {current_A:.4g} A and {temperature_K:.2f} K; "
-            "as a rule a particle surface ran empty or full: lower the current or stay inside the window"
+        self.reason = (
+            f"PyBaMM could not advance {dt_s:g} s at {current_A:.4g} A and {temperature_K:.2f} K; as a "
+            "rule a particle surface ran empty or full: lower the current or stay inside the window"
         )
+        super().__init__(f"cell {cell}: {self.reason}")
 
 
 @lru_cache(maxsize=4)
@@ -282,10 +284,10 @@ def run_profile(
     edges = np.flatnonzero(np.diff(current_A[1:]) != 0.0) + 1
     bounds = [0, *edges.tolist(), time_s.size - 1]
     reached = 1
-    for a, b in zip(bounds[:-1], bounds[1:], strict=True):
+    for a, b in pairwise(bounds):
         try:
             y, path = engine.advance(y, current_A[b : b + 1], T, time_s[a + 1 : b + 1] - time_s[a])
-        except SolverFailure:
+        except SolverError:
             break
         voltage_V[a + 1 : b + 1] = path.voltage_V[1:, 0]
         level[a + 1 : b + 1] = path.soc[1:, 0]

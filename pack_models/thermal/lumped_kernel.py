@@ -65,11 +65,15 @@ def step_kernel(
     work,
     chain,
 ) -> None:
-    """Advance all modules by dt_s; work is (2, G, J) and chain (2, G) scratch for the largest module."""
-    n_parallel = net.modes.shape[0]
+    """Advance all modules by dt_s; work (2, G, J) and chain (2, G) are scratch for the largest module."""
+    # Arrays are taken out of the tuple once: inside the loops each access would count references.
+    pack_module_start, module_group_start = net.pack_module_start, net.module_group_start
+    group_cell_start, modes, decay = net.group_cell_start, net.modes, net.decay
+    series, loss, end_loss = net.series, net.ambient, net.module_end
+    n_parallel = modes.shape[0]
     root = np.sqrt(n_parallel)
-    value, ratio = work[0], work[1]
-    unit, lift = chain[0], chain[1]
+    value, ratio = work[0], work[1]  # (G, J)
+    unit, lift = chain[0], chain[1]  # (G,)
     c_dt = net.cell_J_per_K / dt_s
     for p in range(ambient_K.size):
         level = cooling[p]
@@ -78,12 +82,12 @@ def step_kernel(
         own_supply = not np.isnan(net.supply_K)
         supply = net.supply_K - ambient_K[p] if own_supply else 0.0
         lost_W, carried_W, put_in_W = 0.0, 0.0, 0.0
-        for m in range(net.pack_module_start[p], net.pack_module_start[p + 1]):
-            first_group = net.module_group_start[m]
-            n_groups = net.module_group_start[m + 1] - first_group
+        for m in range(pack_module_start[p], pack_module_start[p + 1]):
+            first_group = module_group_start[m]
+            n_groups = module_group_start[m + 1] - first_group
             # Right-hand sides in modes, and forward elimination of every mode's chain at once.
             for g in range(n_groups):
-                first = net.group_cell_start[first_group + g]
+                first = group_cell_start[first_group + g]
                 for k in range(n_parallel):
                     value[g, k] = 0.0
                 for j in range(n_parallel):
@@ -91,22 +95,22 @@ def step_kernel(
                     put_in_W += q
                     source = c_dt * (temperature_K[first + j] - ambient_K[p]) + q
                     for k in range(n_parallel):
-                        value[g, k] += net.modes[j, k] * source
+                        value[g, k] += modes[j, k] * source
                 neighbours = (g > 0) + (g < n_groups - 1)
-                edge = net.module_end * ((g == 0) + (g == n_groups - 1))
-                base = c_dt + h + net.ambient + edge + neighbours * net.series
+                edge = end_loss * ((g == 0) + (g == n_groups - 1))
+                base = c_dt + h + loss + edge + neighbours * series
                 for k in range(n_parallel):
-                    diagonal = base + net.decay[k]
+                    diagonal = base + decay[k]
                     if g > 0:
-                        diagonal -= net.series * ratio[g - 1, k]
-                        value[g, k] += net.series * value[g - 1, k]
-                    ratio[g, k] = net.series / diagonal
+                        diagonal -= series * ratio[g - 1, k]
+                        value[g, k] += series * value[g - 1, k]
+                    ratio[g, k] = series / diagonal
                     value[g, k] /= diagonal
                     if k == 0:
                         # Response of the mean mode to the coolant, per kelvin.
                         unit[g] = root * h
                         if g > 0:
-                            unit[g] += net.series * unit[g - 1]
+                            unit[g] += series * unit[g - 1]
                         unit[g] /= diagonal
             for g in range(n_groups - 2, -1, -1):
                 for k in range(n_parallel):
@@ -123,15 +127,15 @@ def step_kernel(
             coolant_K[m] = ambient_K[p] + coolant
             carried_W += flow * (coolant - supply)
             for g in range(n_groups):
-                first = net.group_cell_start[first_group + g]
+                first = group_cell_start[first_group + g]
                 value[g, 0] += coolant * lift[g]
-                edge = net.module_end * ((g == 0) + (g == n_groups - 1))
+                edge = end_loss * ((g == 0) + (g == n_groups - 1))
                 for j in range(n_parallel):
                     above = 0.0
                     for k in range(n_parallel):
-                        above += net.modes[j, k] * value[g, k]
+                        above += modes[j, k] * value[g, k]
                     temperature_K[first + j] = ambient_K[p] + above
-                    lost_W += (net.ambient + edge) * above
+                    lost_W += (loss + edge) * above
         power_W = net.fan_W * level**3
         if own_supply:  # heat the chiller moves, or the heater brings
             power_W += carried_W / net.cooling_cop if carried_W > 0.0 else -carried_W / net.heating_cop
