@@ -124,10 +124,12 @@ def verdict(machine: Machine, outcome: Outcome) -> int:
             return EXIT_TRAP
         return EXIT_PASS
     if outcome.reason is Stop.LOCKUP:
-        print(
-            _trap_message(machine, "trap without a handler", machine.csr("mepc"), machine.csr("mcause")),
-            file=sys.stderr,
-        )
+        cause, pc = machine.first_exception()
+        message = _trap_message(machine, "trap without a handler", pc, cause)
+        again = machine.csr("mepc")
+        if again != pc:
+            message += f"; its handler trapped at {machine.where(again)}: {machine.instruction_at(again)}"
+        print(message, file=sys.stderr)
         return EXIT_TRAP
     state = "asleep in wfi" if machine.asleep else "running"
     cause = machine.csr("mcause")

@@ -129,7 +129,7 @@ _LINES, _HALTED = S["LINES"], S["HALTED"]
 _REASON, _X_PC, _READY, _X_FAULT = S["REASON"], S["X_PC"], S["X_READY"], S["X_FAULT"]
 _OUT_N, _LOG_N, _BUDGET = S["OUT_N"], S["LOG_N"], S["BUDGET"]
 _PREV_T, _PREV_IP = S["PREV_T"], S["PREV_IP"]
-_CAUSE, _TVAL, _FAULT_PC, _TRAPS = S["CAUSE"], S["TVAL"], S["FAULT_PC"], S["TRAPS"]
+_FAULT_PC = S["FAULT_PC"]
 _BLOCK_CALLS = S["BLOCK_CALLS"]
 _OUT_ROOM = 4
 
@@ -526,8 +526,6 @@ def run(st, mem, out, code, codemap, counts, regions, marks, log, profile, block
                 if cause != CAUSE_LOAD and cause != CAUSE_STORE:
                     t = start + C_TRAP
                 target = enter_trap(st, False, cause, tval, pc)
-                st[_CAUSE] = cause
-                st[_TVAL] = tval & _M
                 limit = limit_of(st, stop, slow) if leave < 0 and st[_LOG_N] < log_full else -1
                 if mode & M_LOCKUP and (target == pc or locate(regions, target)[1] < 0):
                     leave = R_LOCKUP

@@ -458,6 +458,10 @@ class Machine:
             return "(not executable memory)"
         return disassemble(int(core.raw_word.py_func(self.mem, at >> 1)), address)
 
+    def first_exception(self) -> tuple[int, int]:
+        """(cause, pc) of the latest exception that was not raised inside the handler of another one."""
+        return int(self.st[S["CAUSE"]]), int(self.st[S["TRAP_PC"]])
+
     def where(self, address: int) -> str:
         """Address with the function it lies in, for messages."""
         inside = [s for s in self.symbols if s.is_function and s.address <= address]

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from bms_emulator.firmware.interface import constants, load, names
 from bms_emulator.firmware.parameters import ParameterError, check_params, make_params
 
-__all__ = ["NativeBms", "ParameterError", "bench_native", "make_params", "request_bit"]
+__all__ = ["NativeBms", "ParameterError", "bench_native", "contactor_bit", "make_params", "request_bit"]
 
 TICK_MS_MAX = 3_600_000
 _MAGIC = b"BMSCTX01"

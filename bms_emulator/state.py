@@ -10,66 +10,60 @@ from __future__ import annotations
 NEVER = 1 << 61
 
 X_SINK = 32  # register number that x0 is written to
-_names = [
-    "T",
-    "PC",
-    "INSTRET",
-    "KEY",
-    "BUBBLE_T",
-    "BUBBLE_END",
-    "ASLEEP",
-    "SLEEP_T",
-    "SLEEP_MCYCLE",
-    "PRIV",
-    "MSTATUS",
-    "MIE",
-    "MTVEC",
-    "MSCRATCH",
-    "MEPC",
-    "MCAUSE",
-    "MTVAL",
-    "MCOUNTINHIBIT",
-    "CPUCTRL",
-    "MCYCLE_OFF",
-    "MCYCLE_FROZEN",
-    "MINSTRET_OFF",
-    "MINSTRET_FROZEN",
-    "HALTED",
-    "HALT_CODE",
-    "MTVEC_DIRECT",
-    "HARTID",
-    "FAULT_PC",
-]
+_STATE = (
+    ("T", "cycle of entry of the next instruction; while asleep, the cycle slept up to"),
+    ("PC", "its address"),
+    ("INSTRET", "instructions retired since reset"),
+    ("KEY", "fetch buffer key of the last redirection, see core.py"),
+    ("BUBBLE_T", "T if the last instruction left bubbles behind it, else -1"),
+    ("BUBBLE_END", "then: first cycle with an empty decode stage"),
+    ("ASLEEP", "1 in wfi"),
+    ("SLEEP_T", "first cycle of that wfi"),
+    ("SLEEP_MCYCLE", "cycles that mcycle advances over it"),
+    ("PRIV", "3 machine, 0 user"),
+    ("MSTATUS", "and the following: the CSRs, as they read"),
+    *(
+        (name, "")
+        for name in ("MIE", "MTVEC", "MSCRATCH", "MEPC", "MCAUSE", "MTVAL", "MCOUNTINHIBIT", "CPUCTRL")
+    ),
+    ("MCYCLE_OFF", "mcycle minus cycle"),
+    ("MCYCLE_FROZEN", "mcycle while inhibited"),
+    ("MINSTRET_OFF", "minstret minus INSTRET"),
+    ("MINSTRET_FROZEN", "minstret while inhibited"),
+    ("HALTED", "1 by the halt register, 2 by tohost"),
+    ("HALT_CODE", "the word stored there"),
+    ("MTVEC_DIRECT", "1: mtvec takes any 4-byte aligned base, all traps go there"),
+    ("HARTID", "mhartid"),
+    ("FAULT_PC", "PC outside executable memory, while the fetch fault is pending"),
+)
 _first = 17
-S = {name: _first + i for i, name in enumerate(_names)}
-S["LINES"] = _first + len(
-    _names
-)  # 32 words: cycle since which interrupt line i (bit i of mip) is high, or NEVER
+S = {name: _first + i for i, (name, _) in enumerate(_STATE)}
+S["LINES"] = _first + len(_STATE)  # 32 words: cycle since which line i (bit i of mip) is high, or NEVER
 CANON_END = S["LINES"] + 32
-_messages = [
-    "REASON",
-    "X_PC",
-    "X_ADDR",
-    "X_WRITE",
-    "X_SIZE",
-    "X_VALUE",
-    "X_READY",
-    "X_RESULT0",
-    "X_RESULT1",
-    "X_FAULT",
-    "OUT_N",
-    "LOG_N",
-    "WATCH",
-    "BUDGET",
-    "PREV_T",
-    "PREV_IP",
-    "CAUSE",
-    "TVAL",
-    "BLOCK_CALLS",
-    "TRAPS",
-]
-S |= {name: CANON_END + i for i, name in enumerate(_messages)}
-DEVICES = CANON_END + len(_messages) + 1
+_MESSAGES = (
+    ("REASON", "why the loop came back"),
+    ("X_PC", "breakpoint to run over once, or -1"),
+    ("X_ADDR", "address of the access that Python must serve; flat halfword of a store into translated code"),
+    ("X_WRITE", "bit 0 store, bit 1 second word of a split access"),
+    ("X_SIZE", "lanes"),
+    ("X_VALUE", "word to store"),
+    ("X_READY", "bit p: the answer for part p is there"),
+    ("X_RESULT0", "answer for part 0"),
+    ("X_RESULT1", "answer for part 1"),
+    ("X_FAULT", "bit p: part p is an access fault"),
+    ("OUT_N", "console bytes not yet taken"),
+    ("LOG_N", "log rows not yet taken"),
+    ("WATCH", "address of tohost, or -1"),
+    ("BUDGET", "instructions still to run"),
+    ("PREV_T", "cycle of entry of the instruction being profiled"),
+    ("PREV_IP", "its flat halfword, or -1"),
+    ("CAUSE", "cause of the last exception that was not raised in the handler of another"),
+    ("TRAP_PC", "its address"),
+    ("BLOCK_CALLS", "entries into translated code"),
+    ("TRAPS", "traps taken"),
+)
+S |= {name: CANON_END + i for i, (name, _) in enumerate(_MESSAGES)}
+DEVICES = CANON_END + len(_MESSAGES)
 SLOTS = 16  # words for each hot device
 MAX_DEVICES = 16
 SIZE = DEVICES + SLOTS * MAX_DEVICES

@@ -11,6 +11,7 @@ from .state import MIE, MPIE, MPP, MPRV, NEVER, S
 _ASLEEP, _PRIV, _STATUS, _MIE, _MTVEC = S["ASLEEP"], S["PRIV"], S["MSTATUS"], S["MIE"], S["MTVEC"]
 _MEPC, _MCAUSE, _MTVAL, _CPUCTRL = S["MEPC"], S["MCAUSE"], S["MTVAL"], S["CPUCTRL"]
 _DIRECT, _LINES, _TRAPS = S["MTVEC_DIRECT"], S["LINES"], S["TRAPS"]
+_CAUSE, _TRAP_PC = S["CAUSE"], S["TRAP_PC"]
 _M = 0xFFFFFFFF
 
 CAUSE_FETCH, CAUSE_ILLEGAL, CAUSE_BREAK, CAUSE_LOAD, CAUSE_STORE, CAUSE_ECALL_U, CAUSE_ECALL_M = (
@@ -81,6 +82,9 @@ def enter_trap(st, interrupt, cause, tval, pc):
         st[_MCAUSE] = 0x80000000 | cause
     else:
         st[_MCAUSE] = cause
+        if not st[_CPUCTRL] & 0x40:  # the first of a chain of exceptions is the one to tell about
+            st[_CAUSE] = cause
+            st[_TRAP_PC] = pc
         # sync_exc_seen, and double_fault_seen when it was still set
         st[_CPUCTRL] |= 0xC0 if st[_CPUCTRL] & 0x40 else 0x40
     if st[_DIRECT]:

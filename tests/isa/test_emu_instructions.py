@@ -1,4 +1,4 @@
-"""Every instruction with edge and random operands against unicorn (QEMU's RISC-V), an oracle for architecture only."""
+"""Every instruction with edge and random operands against unicorn, an oracle for architecture only."""
 
 import random
 
@@ -6,15 +6,36 @@ import pytest
 
 from bms_emulator.asm import compress, encode
 from bms_emulator.decode import fields16
-from bms_emulator.isa import B, CSR, CSRI, I, INSTRUCTIONS, J, NONE, R, S, SHIFT, U
+from bms_emulator.isa import CSR, CSRI, INSTRUCTIONS, NONE, SHIFT, B, I, J, R, S, U
 from bms_emulator.machine import Machine
 
 unicorn = pytest.importorskip("unicorn", reason="unicorn is the oracle of these tests")
 from unicorn import riscv_const as rv  # noqa: E402
 
 CODE, DATA = 0x0010_4000, 0x0018_0000
-EDGES = (0, 1, 2, 3, 31, 32, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0x80000001, 0xFFFFFFFF)
-TESTED = [row for row in INSTRUCTIONS if row.format not in (CSR, CSRI) and row.name not in ("ecall", "ebreak", "mret", "wfi")]
+EDGES = (
+    0,
+    1,
+    2,
+    3,
+    31,
+    32,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0x8000,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0x80000001,
+    0xFFFFFFFF,
+)
+TESTED = [
+    row
+    for row in INSTRUCTIONS
+    if row.format not in (CSR, CSRI) and row.name not in ("ecall", "ebreak", "mret", "wfi")
+]
 
 
 class Oracle:
@@ -109,7 +130,7 @@ def test_edge_operands_like_unicorn(machine: Machine, oracle: Oracle, row):
     chance = random.Random(row.name)
     at = CODE + 0x800
     for a in EDGES[::2]:
-        for b in EDGES[1::2] + (0,):
+        for b in (*EDGES[1::2], 0):
             registers = [0] + [chance.randrange(1 << 32) for _ in range(31)]
             registers[6], registers[7] = a, b
             check(machine, oracle, encode(row.name, 5, 6, 7).to_bytes(4, "little"), at, registers, b"\0" * 8)
@@ -138,7 +159,12 @@ def test_many_compressed_encodings_like_unicorn(machine: Machine, oracle: Oracle
 
 
 def test_compress_is_the_decoder_backwards():
-    for name, operands_ in (("addi", (9, 9, 0, 5)), ("lw", (8, 9, 0, 4)), ("add", (5, 0, 6, 0)), ("jalr", (0, 1, 0, 0))):
+    for name, operands_ in (
+        ("addi", (9, 9, 0, 5)),
+        ("lw", (8, 9, 0, 4)),
+        ("add", (5, 0, 6, 0)),
+        ("jalr", (0, 1, 0, 0)),
+    ):
         word = compress(name, *operands_)
         assert word is not None
         assert fields16(word)[1:] == operands_

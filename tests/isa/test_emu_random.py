@@ -1,4 +1,4 @@
-"""Random programs: the invariants of the campaign on a sample, and sweeps through interrupt and sleep timing."""
+"""Random programs: the campaign on a sample, and sweeps through interrupt and sleep timing."""
 
 import io
 
@@ -86,12 +86,16 @@ def compare(machine: Machine, code: bytes) -> None:
     assert outcome.reason is Stop.HALT
     lines = [f"{t},{pc:08x},{raw:0{8 if raw & 3 == 3 else 4}x}" for t, pc, raw in model.trace]
     assert text.getvalue().decode().split("\n")[1:-1] == lines
-    assert (model.mtime, model.mcycle, model.minstret) == (machine.cycle, machine.mcycle, machine.csr("minstret"))
+    assert (model.mtime, model.mcycle, model.minstret) == (
+        machine.cycle,
+        machine.mcycle,
+        machine.csr("minstret"),
+    )
     assert model.ram[SCRATCH - BASE :][:64] == machine.read_memory(SCRATCH, 64)
 
 
 def mixed(a: Assembler) -> None:
-    """One of everything that takes more than a cycle, so that an interrupt can fall into each of its cycles."""
+    """One of everything that takes more than a cycle: an interrupt can fall into each of its cycles."""
     a.op("mul", 5, 6, 7)
     a.op("div", 5, 6, 0)
     a.op("lw", 8, 3, imm=33)

@@ -20,7 +20,9 @@ def words(row: dict[str, str]) -> str:
     """The line the program prints: magic, cycles, instret, checksum, totals, mtime, first mcycle."""
     numbers = [int(row[n]) for n in ("cycles", "instret")]
     totals = [int(row[n]) for n in ("mcycle_total", "minstret_total", "mtime_end", "first_mcycle")]
-    return " ".join(["49425831", *(f"{n:08x}" for n in numbers), row["checksum"], *(f"{n:08x}" for n in totals)])
+    return " ".join(
+        ["49425831", *(f"{n:08x}" for n in numbers), row["checksum"], *(f"{n:08x}" for n in totals)]
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """The board for the stock riscv-tests environment, with a program of our own built in its manner.
 
-What that environment does and an exact Ibex would refuse: it sets mtvec to 4-byte aligned labels to survive writes
-to CSRs that do not exist, runs the tests in user mode, and reports through ecall and the word `tohost`.
+What that environment does and an exact Ibex would refuse: it sets mtvec to 4-byte aligned labels to survive
+writes to CSRs that do not exist. It runs the tests in user mode and reports through ecall and `tohost`.
 """
 
 import struct
@@ -27,7 +27,9 @@ def elf(code: bytes, tohost: int) -> bytes:
     symbols_at = names_at + len(names)
     strings_at = symbols_at + len(symbols)
     sections_at = strings_at + len(strings)
-    head = struct.pack("<16sHHIIIIIHHHHHH", b"\x7fELF\x01\x01\x01", 2, 243, 1, BASE, 52, sections_at, 1, 52, 32, 2, 40, 4, 3)
+    head = struct.pack(
+        "<16sHHIIIIIHHHHHH", b"\x7fELF\x01\x01\x01", 2, 243, 1, BASE, 52, sections_at, 1, 52, 32, 2, 40, 4, 3
+    )
     segments = struct.pack("<IIIIIIII", 1, code_at, BASE, BASE, len(code), len(code), 5, 4)
     segments += struct.pack("<IIIIIIII", 1, 0, tohost, tohost, 0, 64, 6, 4)
     sections = bytes(40)

@@ -140,7 +140,7 @@ def test_ecall_mret_and_wfi_in_user_mode(machine: Machine):
             assert machine.csr("mcause") == cause
 
 
-def test_interrupts_reach_user_mode_without_mie_and_priorities_hold(machine: Machine):
+def test_interrupt_priorities(machine: Machine):
     """External before software before timer; fast lines first, the lowest of them."""
     lines = (3, 7, 11, 18, 25)
     order = [18, 25, 11, 3, 7]
@@ -154,7 +154,8 @@ def test_interrupts_reach_user_mode_without_mie_and_priorities_hold(machine: Mac
         first = min(chosen, key=order.index)
         assert machine.csr("mcause") == 0x80000000 | first
         assert machine.csr("mip") == sum(1 << line for line in chosen)
-        assert machine.csr("mepc") == CODE + 4
+        # the timer's line is high since reset; one raised by the host lets the entering instruction finish
+        assert machine.csr("mepc") == CODE + (4 if 7 in chosen else 8)
 
 
 def test_host_line_raises_and_lowers_between_instructions(machine: Machine):
@@ -202,7 +203,7 @@ def test_warl_fields(machine: Machine):
 
 
 def test_counter_writes_replace_the_increment(machine: Machine):
-    """mcycle written in cycle t is the value of cycle t + 1; an instruction that writes minstret does not count."""
+    """mcycle written in cycle t is the value of cycle t + 1; a write of minstret does not count itself."""
 
     def body(a: Assembler) -> None:
         a.csr("csrrw", 0, "mcycle", 5)  # 3 cycles
@@ -216,7 +217,9 @@ def test_counter_writes_replace_the_increment(machine: Machine):
     run(machine, body, 7, {5: 1000})
     assert machine.register(6) == 1000 + 2
     assert (machine.register(7), machine.register(8)) == (1000, 1001)
-    assert machine.register(9) == 1002 + 1 + 3 + 1 + 1 + 0 + 2  # the write of the upper half cost one increment
+    assert (
+        machine.register(9) == 1002 + 1 + 3 + 1 + 1 + 0 + 2
+    )  # the write of the upper half cost one increment
     assert machine.mcycle >> 32 == 1000
 
 

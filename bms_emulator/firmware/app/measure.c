@@ -5,6 +5,9 @@
  */
 #include "parts.h"
 
+/* All ones where the condition holds. */
+static inline uint16_t mask16(uint32_t condition) { return (uint16_t)-(uint16_t)condition; }
+
 /* A channel that repeats itself exactly while the mean of its peers moves is stuck. Time alone proves nothing:
  * at rest a healthy channel repeats itself for hours. The mean leaves out what cannot be believed and the two
  * extremes, so that one failing channel does not make the resting others look stuck; if half of the channels or
@@ -14,9 +17,9 @@ static uint32_t stuck_voltages(bms_ctx_t *ctx, const bms_inputs_t *in) {
     const uint32_t n = (uint32_t)p->n_groups;
     const uint32_t low = (uint32_t)p->cell_plausible_min_100uV;
     const uint32_t high = (uint32_t)p->cell_plausible_max_100uV;
-    const uint32_t shift = (uint32_t)p->stuck_voltage_100uV;
-    const uint8_t enough = (uint8_t)p->stuck_samples;
-    uint32_t sum = 0, usable = 0, min = UINT16_MAX, max = 0, stuck = 0;
+    const uint16_t shift = (uint16_t)p->stuck_voltage_100uV;
+    const uint16_t enough = (uint16_t)p->stuck_samples;
+    uint32_t sum = 0, usable = 0, min = UINT16_MAX, max = 0;
     for (uint32_t i = 0; i < n; ++i) {
         const uint32_t v = in->cell_voltage_100uV[i];
         const uint32_t good = (v >= low) & (v <= high);
@@ -31,49 +34,63 @@ static uint32_t stuck_voltages(bms_ctx_t *ctx, const bms_inputs_t *in) {
         return 0;
     }
     const uint16_t mean = (uint16_t)((sum - min - max) / (usable - 2));
+    /* All in 16 bits, masks instead of branches, no aliases: eight channels fit one step of a vector unit. */
+    const uint16_t *restrict now = in->cell_voltage_100uV;
+    const uint16_t *restrict before = ctx->frame.cell_voltage_100uV;
+    uint16_t *restrict counts = ctx->stuck_voltage_count;
+    uint16_t *restrict anchors = ctx->stuck_mean_100uV;
+    uint16_t stuck = 0;
     for (uint32_t i = 0; i < n; ++i) {
-        const uint16_t now = in->cell_voltage_100uV[i];
-        const uint32_t same = (now == ctx->frame.cell_voltage_100uV[i]) & (now != BMS_CELL_VOLTAGE_INVALID);
-        const uint8_t before = ctx->stuck_voltage_count[i];
-        const uint8_t count = same ? (uint8_t)(before < 255 ? before + 1 : 255) : 0;
-        const uint16_t anchor = same ? ctx->stuck_mean_100uV[i] : mean;
-        ctx->stuck_voltage_count[i] = count;
-        ctx->stuck_mean_100uV[i] = anchor;
-        stuck += (count >= enough) & (distance(mean, anchor) > shift);
+        const uint16_t same = mask16(now[i] == before[i]) & mask16(now[i] != BMS_CELL_VOLTAGE_INVALID);
+        const uint16_t counted = (uint16_t)(counts[i] - mask16(counts[i] != UINT16_MAX));
+        const uint16_t count = counted & same;
+        const uint16_t anchor = (uint16_t)((anchors[i] & same) | (mean & ~same));
+        const uint16_t moved = (uint16_t)((anchor > mean ? anchor - mean : 0) + (mean > anchor ? mean - anchor : 0));
+        counts[i] = count;
+        anchors[i] = anchor;
+        stuck = (uint16_t)(stuck - (mask16(count >= enough) & mask16(moved > shift)));
     }
-    return 2 * stuck < n ? stuck : 0;
+    return 2u * stuck < n ? stuck : 0;
 }
 
 static uint32_t stuck_temperatures(bms_ctx_t *ctx, const bms_inputs_t *in) {
     const bms_params_t *p = &ctx->params;
     const uint32_t n = (uint32_t)p->n_temps;
-    const uint8_t enough = (uint8_t)p->stuck_samples;
+    const int32_t low = p->temperature_plausible_min_ddegC;
+    const int32_t high = p->temperature_plausible_max_ddegC;
+    const int32_t shift = p->stuck_temperature_ddegC;
+    const uint16_t enough = (uint16_t)p->stuck_samples;
     int32_t sum = 0, usable = 0, min = INT16_MAX, max = INT16_MIN;
-    uint32_t stuck = 0;
     for (uint32_t i = 0; i < n; ++i) {
         const int32_t t = in->cell_temperature_ddegC[i];
-        const int32_t good =
-            (t >= p->temperature_plausible_min_ddegC) & (t <= p->temperature_plausible_max_ddegC);
+        const int32_t good = (t >= low) & (t <= high);
         usable += good;
         sum += good ? t : 0;
-        min = good && t < min ? t : min;
-        max = good && t > max ? t : max;
+        const int32_t for_min = good ? t : INT16_MAX;
+        const int32_t for_max = good ? t : INT16_MIN;
+        min = for_min < min ? for_min : min;
+        max = for_max > max ? for_max : max;
     }
     if (usable < 3) {
         return 0;
     }
     const int16_t mean = (int16_t)((sum - min - max) / (usable - 2));
+    const int16_t *restrict now = in->cell_temperature_ddegC;
+    const int16_t *restrict before = ctx->frame.cell_temperature_ddegC;
+    uint16_t *restrict counts = ctx->stuck_temperature_count;
+    int16_t *restrict anchors = ctx->stuck_mean_ddegC;
+    uint16_t stuck = 0;
     for (uint32_t i = 0; i < n; ++i) {
-        const int16_t now = in->cell_temperature_ddegC[i];
-        const uint32_t same = (now == ctx->frame.cell_temperature_ddegC[i]) & (now != BMS_TEMPERATURE_INVALID);
-        const uint8_t before = ctx->stuck_temperature_count[i];
-        const uint8_t count = same ? (uint8_t)(before < 255 ? before + 1 : 255) : 0;
-        const int16_t anchor = same ? ctx->stuck_mean_ddegC[i] : mean;
-        ctx->stuck_temperature_count[i] = count;
-        ctx->stuck_mean_ddegC[i] = anchor;
-        stuck += (count >= enough) & (magnitude(mean - anchor) > p->stuck_temperature_ddegC);
+        const uint16_t same = mask16(now[i] == before[i]) & mask16(now[i] != BMS_TEMPERATURE_INVALID);
+        const uint16_t counted = (uint16_t)(counts[i] - mask16(counts[i] != UINT16_MAX));
+        const uint16_t count = counted & same;
+        const int16_t anchor = same ? anchors[i] : mean;
+        const int32_t moved = magnitude(mean - anchor);
+        counts[i] = count;
+        anchors[i] = anchor;
+        stuck = (uint16_t)(stuck - (mask16(count >= enough) & mask16(moved > shift)));
     }
-    return 2 * stuck < n ? stuck : 0;
+    return 2u * stuck < n ? stuck : 0;
 }
 
 /* More current than was on offer when this sample was taken. */

@@ -218,10 +218,10 @@ typedef struct {
     int32_t limit_at_sample_mA[2]; /* offered when the present sample was taken */
     uint32_t params_bad; /* reason why the given parameters were refused, PARAM_OK otherwise */
 
+    uint16_t stuck_voltage_count[BMS_MAX_GROUPS]; /* identical samples in a row */
     uint16_t stuck_mean_100uV[BMS_MAX_GROUPS]; /* mean of all cells when this channel last changed */
+    uint16_t stuck_temperature_count[BMS_MAX_TEMPS];
     int16_t stuck_mean_ddegC[BMS_MAX_TEMPS];
-    uint8_t stuck_voltage_count[BMS_MAX_GROUPS];
-    uint8_t stuck_temperature_count[BMS_MAX_TEMPS];
     uint8_t balancing_mask[BMS_MAX_GROUPS / 8];
     uint16_t soc_calibrations;
     uint16_t openings_under_load;
