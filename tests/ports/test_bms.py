@@ -1,0 +1,138 @@
+"""Promises every rung of the BMS ladder keeps (twin/ports.py: Bms)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from twin.adapters.bms import RUNGS
+from twin.adapters.catalogue import pack_sheets
+from twin.ports import MeasuredFrame
+
+SHEET = pack_sheets()["bus_14s2p"]
+N_PACKS = 3
+STEP_US = 100_000
+
+
+@pytest.fixture(params=RUNGS)
+def bms(request):
+    return RUNGS[request.param].build(SHEET, N_PACKS, "full")
+
+
+def frame(volts=3.7, kelvin=298.15, amps=0.0, link=None):
+    pack = SHEET.n_series * volts
+    return MeasuredFrame(
+        group_voltage_V=np.full(N_PACKS * SHEET.n_series, volts),
+        temperature_K=np.full(N_PACKS * len(SHEET.sensor_group), kelvin),
+        current_A=np.full(N_PACKS, amps),
+        pack_voltage_V=np.full(N_PACKS, pack),
+        link_voltage_V=np.full(N_PACKS, pack) if link is None else np.full(N_PACKS, link),
+    )
+
+
+def connect(bms, steps=100):
+    """Close against a link that follows the commands, as the plant would show it."""
+    bms.request(np.ones(N_PACKS, dtype=bool))
+    link = 0.0
+    for _ in range(steps):
+        commands = bms.step(frame(link=link), STEP_US)
+        if np.any(commands.main_closed | commands.precharge_closed):
+            link = SHEET.n_series * 3.7
+    return commands
+
+
+def test_begins_open_and_closes_through_precharge(bms):
+    assert not bms.commands.main_closed.any()
+    bms.request(np.ones(N_PACKS, dtype=bool))
+    seen = []
+    link = 0.0
+    for _ in range(60):
+        commands = bms.step(frame(link=link), STEP_US)
+        seen.append((bool(commands.precharge_closed[0]), bool(commands.main_closed[0])))
+        if commands.precharge_closed[0] or commands.main_closed[0]:
+            link = SHEET.n_series * 3.7
+    assert (True, False) in seen[: seen.index((False, True))], "main contactors only after precharge"
+    assert seen[-1] == (False, True)
+
+
+def test_stays_open_when_the_link_does_not_charge(bms):
+    bms.request(np.ones(N_PACKS, dtype=bool))
+    for _ in range(600):
+        commands = bms.step(frame(link=0.0), STEP_US)
+        assert not commands.main_closed.any()
+    assert commands.tripped.all()
+
+
+def test_limits_open_up_after_closing_and_never_pass_the_data_sheet(bms):
+    commands = connect(bms)
+    assert np.all(commands.discharge_limit_A == SHEET.discharge_limit_A)
+    assert np.all((commands.charge_limit_A > 0) & (commands.charge_limit_A <= SHEET.charge_limit_A))
+
+
+@pytest.mark.parametrize("change", [{"volts": 4.35}, {"volts": 2.3}, {"kelvin": 340.0}])
+def test_a_safety_limit_opens_the_contactors_and_latches(bms, change):
+    connect(bms)
+    for _ in range(50):
+        commands = bms.step(frame(**change), STEP_US)
+    assert commands.tripped.all()
+    assert not commands.main_closed.any()
+    assert np.all(commands.discharge_limit_A == 0)
+    assert np.all(commands.charge_limit_A == 0)
+    assert np.all(commands.level == 3)
+    assert np.all(commands.fault_mask > 0)
+    for _ in range(50):
+        commands = bms.step(frame(), STEP_US)  # all is well again
+    assert commands.tripped.all(), "latched until reset"
+
+
+def test_silent_channels_are_noticed(bms):
+    connect(bms)
+    broken = frame()
+    broken.group_voltage_V[5] = np.nan
+    for _ in range(50):
+        commands = bms.step(broken, STEP_US)
+    assert commands.fault_mask[0] > 0
+    assert list(commands.fault_mask[1:]) == [0, 0], "only the pack it concerns"
+
+
+def test_counts_charge_positive_on_discharge(bms):
+    connect(bms)
+    before = bms.commands.soc.copy()
+    for _ in range(600):
+        commands = bms.step(frame(amps=5.0), STEP_US)
+    assert before - commands.soc == pytest.approx(5.0 * 60 / 3600 / SHEET.capacity_Ah, rel=2e-3)
+
+
+def test_asks_for_cooling_when_hot(bms):
+    connect(bms)
+    assert np.all(bms.commands.cooling == 0)
+    for _ in range(50):
+        commands = bms.step(frame(kelvin=273.15 + 38), STEP_US)
+    assert np.all((commands.cooling > 0.3) & (commands.cooling <= 1.0))
+
+
+def test_opens_when_asked(bms):
+    connect(bms)
+    bms.request(np.zeros(N_PACKS, dtype=bool))
+    for _ in range(20):
+        commands = bms.step(frame(), STEP_US)
+    assert not commands.main_closed.any()
+    assert not commands.tripped.any()
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_both_rates_come_to_the_same_decisions(rung):
+    """`plant` rate is one decision per step: the same limits, trips and charge, within a step."""
+    full, plant = (RUNGS[rung].build(SHEET, N_PACKS, rate) for rate in ("full", "plant"))
+    for one in (full, plant):
+        connect(one)
+        for _ in range(120):
+            one.step(frame(amps=4.0), 1_000_000)
+    assert plant.commands.soc == pytest.approx(full.commands.soc, abs=1e-5)
+    assert plant.commands.discharge_limit_A == pytest.approx(full.commands.discharge_limit_A)
+    for one in (full, plant):
+        for _ in range(5):
+            one.step(frame(volts=4.35), 1_000_000)
+    assert full.commands.tripped.all()
+    assert plant.commands.tripped.all()
+    assert plant.ticks < full.ticks
