@@ -1,7 +1,8 @@
 /* Passive balancing: bleed what lies above the lowest group, at rest or while charging.
  *
- * A group starts above lowest + start and stops at lowest + stop. The bled charge of each group is booked as
- * voltage / resistance * time in nC; it is a primary signal for internal shorts, so nothing is rounded away.
+ * A group starts above lowest + start and stops at lowest + stop. What each group was bled is booked as voltage * time,
+ * without a division and without rounding: it is a primary signal for internal shorts. The resistance comes in
+ * when somebody reads it.
  */
 #include "parts.h"
 
@@ -13,17 +14,12 @@ void bms_balancing_book(bms_ctx_t *ctx) {
     }
     ctx->balancing_pending_ms = 0;
     const uint32_t bytes = ((uint32_t)ctx->params.n_groups + 7u) / 8u;
-    const uint32_t resistance_mohm = (uint32_t)ctx->params.balancing_resistance_mohm;
     for (uint32_t byte = 0; byte < bytes; ++byte) {
         uint32_t bits = ctx->balancing_mask[byte];
         while (bits != 0) {
             const uint32_t group = byte * 8u + (uint32_t)__builtin_ctz(bits);
             bits &= bits - 1u;
-            const uint64_t current_uA =
-                (uint64_t)ctx->frame.cell_voltage_100uV[group] * 100000u / resistance_mohm; /* 100uV / mohm = 0.1 A */
-            const uint64_t bled_nC = ctx->balancing_rest_nC[group] + current_uA * pending_ms;
-            ctx->balancing_charge_mAs[group] += (uint32_t)(bled_nC / 1000000u);
-            ctx->balancing_rest_nC[group] = (uint32_t)(bled_nC % 1000000u);
+            ctx->bled_100uVms[group] += ctx->frame.cell_voltage_100uV[group] * pending_ms;
         }
     }
 }

@@ -78,6 +78,9 @@ void bms_read(const bms_ctx_t *ctx, bms_outputs_t *out) {
     const uint32_t voltage_known = m->signal_valid & MASK(SIGNAL_CELL_V_MIN);
     const uint32_t temperature_known = m->signal_valid & MASK(SIGNAL_CELL_T_MIN);
 
+    /* 1 mAs at R mohm = 10 R * 100 uV ms */
+    const uint64_t per_mAs = 10u * (uint64_t)ctx->params.balancing_resistance_mohm;
+
     out->uptime_ms = ctx->uptime_ms;
     out->fault_latched = ctx->diag_latched;
     out->fault_active = ctx->diag_active;
@@ -94,7 +97,8 @@ void bms_read(const bms_ctx_t *ctx, bms_outputs_t *out) {
     out->rsl_active = level_mask(ctx->limit_active, LEVEL_RSL);
     out->msl_active = level_mask(ctx->limit_active, LEVEL_MSL);
     for (uint32_t group = 0; group < n_groups; ++group) {
-        out->balancing_charge_mAs[group] = ctx->balancing_charge_mAs[group];
+        const uint64_t bled = ctx->bled_100uVms[group];
+        out->balancing_charge_mAs[group] = bled ? (uint32_t)(bled / per_mAs) : 0;
     }
     for (uint32_t byte = 0; byte < BMS_MAX_GROUPS / 8; ++byte) {
         out->balancing_mask[byte] = ctx->balancing_mask[byte];

@@ -204,6 +204,7 @@ typedef struct {
     /* current limits, uA so that slew * tick is exact; 0 charge, 1 discharge */
     int64_t limit_uA[2];
     uint64_t contactor_change_ms;
+    uint64_t bled_100uVms[BMS_MAX_GROUPS]; /* voltage times time over the balancing resistor, per group */
 
     uint32_t limit_timer_ms[BMS_LIMIT_CAPACITY * 3];
     uint32_t diag_counter_ms[BMS_DIAG_CAPACITY];
@@ -213,8 +214,6 @@ typedef struct {
     uint32_t rest_ms;
     uint32_t soc_rest_ms;
     uint32_t balancing_pending_ms; /* bled with the present mask, not yet booked */
-    uint32_t balancing_charge_mAs[BMS_MAX_GROUPS];
-    uint32_t balancing_rest_nC[BMS_MAX_GROUPS]; /* below 1 mAs */
     int32_t limit_at_sample_mA[2]; /* offered when the present sample was taken */
     uint32_t params_bad; /* reason why the given parameters were refused, PARAM_OK otherwise */
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -167,7 +169,7 @@ def test_bled_charge_is_booked_exactly(seed):
     rig = Rig(balancing_rest_ms=0, balancing_resistance_mohm=int(rng.integers(5_000, 90_000)))
     resistance = int(rig.bms.params["balancing_resistance_mohm"][0])
     rig.tick()
-    bled_nC = np.zeros(14, dtype=object)
+    bled_Vms = [Fraction(0)] * 14
     for _ in range(20):
         voltages = rng.integers(37_000, 37_120, 14)
         rig.cells(voltages)
@@ -176,10 +178,10 @@ def test_bled_charge_is_booked_exactly(seed):
         rig.frame["sample_period_ticks"] = ticks = int(rng.integers(1, 50))
         rig.bms.step(rig.frame, ticks, tick_ms)
         for group in balanced(rig):
-            bled_nC[group] += int(voltages[group]) * 100_000 // resistance * tick_ms * ticks
-        expected = [nC // 1_000_000 for nC in bled_nC]
+            bled_Vms[group] += Fraction(int(voltages[group]), 10_000) * tick_ms * ticks
+        expected = [int(Vms / Fraction(resistance, 1_000)) for Vms in bled_Vms]
         assert rig.out["balancing_charge_mAs"][:14].tolist() == expected
-    assert any(bled_nC)
+    assert any(bled_Vms)
 
 
 # ---- current limits ------------------------------------------------------------------------------
