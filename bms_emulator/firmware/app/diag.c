@@ -12,6 +12,8 @@ const uint64_t bms_diag_service = 0 BMS_DIAG_LIST(SERVICE_BIT);
 
 #define MSL_BIT(name, ...) | BIT64(LIMIT_##name * LEVEL_COUNT + LEVEL_MSL)
 static const uint64_t limit_msl = 0 BMS_LIMIT_LIST(MSL_BIT);
+#define DIAG_OF_LIMIT(name, ...) DIAG_##name,
+static const uint8_t diag_of_limit[LIMIT_COUNT] = {BMS_LIMIT_LIST(DIAG_OF_LIMIT)};
 
 /* Contactor bits are shifted onto their diagnoses. */
 _Static_assert(DIAG_MAIN_PLUS_STUCK_OPEN + CONTACTOR_BIT_PRECHARGE == DIAG_PRECHARGE_STUCK_OPEN, "order");
@@ -22,7 +24,7 @@ uint64_t bms_diag_conditions(const bms_ctx_t *ctx, uint32_t period_ms) {
     uint64_t nok = m->nok | ctx->sticky_nok;
     uint64_t exceeded = ctx->limit_active & limit_msl;
     while (exceeded != 0) {
-        nok |= BIT64((uint32_t)__builtin_ctzll(exceeded) / LEVEL_COUNT); /* limit i is diagnosis i */
+        nok |= BIT64(diag_of_limit[(uint32_t)__builtin_ctzll(exceeded) / LEVEL_COUNT]);
         exceeded &= exceeded - 1;
     }
     nok |= ctx->sample_age_ms > period_ms ? BIT64(DIAG_SAMPLE_STALE) : 0;

@@ -81,7 +81,7 @@
 /* Three-level limits. X(name, signal, side, gate, derates, lowest trip allowed, highest trip allowed)
  * gate: the limit counts ALWAYS, only while CHARGING, or only while NOT_CHARGING.
  * derates: which current limits the RSL level reduces (bit 0 charge, bit 1 discharge).
- * The MSL level of limit i raises diagnosis i. */
+ * The MSL level of a limit raises the diagnosis of the same name. */
 #define BMS_LIMIT_LIST(X) \
     X(CELL_OVERVOLTAGE, CELL_V_MAX, ABOVE, ALWAYS, 1, 10000, 60000) \
     X(CELL_UNDERVOLTAGE, CELL_V_MIN, BELOW, ALWAYS, 2, 1000, 60000) \
@@ -101,7 +101,7 @@
  * set_ms: the condition must outweigh its absence by this long (up-down counter) before the diagnosis is active;
  *   0 = in the same tick. delay_ms: from active to the opening of the contactors, so that the load can ramp down;
  *   they open earlier if the current is already low.
- * The first rows are the MSL levels of BMS_LIMIT_LIST in the same order; their hold time is in the limit row. */
+ * Diagnoses of the MSL levels have their hold time in the limit row. */
 #define BMS_DIAG_LIST(X) \
     X(CELL_OVERVOLTAGE, FATAL, 0, 100) \
     X(CELL_UNDERVOLTAGE, FATAL, 0, 100) \
@@ -198,10 +198,5 @@ enum { BMS_PARAM_REASON_LIST(BMS_ENUM_ROW_PARAM_REASON) PARAM_REASON_COUNT };
 _Static_assert(DIAG_COUNT <= BMS_DIAG_CAPACITY, "one fault bit per diagnosis");
 _Static_assert(LIMIT_COUNT <= BMS_LIMIT_CAPACITY, "limit rows fit the parameter set");
 _Static_assert(RAMP_COUNT <= BMS_RAMP_CAPACITY, "ramp rows fit the parameter set");
-
-/* MSL of limit i is diagnosis i. */
-#define BMS_SAME_POSITION(name, ...) \
-    _Static_assert((int)LIMIT_##name == (int)DIAG_##name, "limit and diagnosis " #name " share a position");
-BMS_LIMIT_LIST(BMS_SAME_POSITION)
 
 #endif
