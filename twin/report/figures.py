@@ -418,17 +418,18 @@ def _suspects(story: Story, packs: list[PackInfo]) -> list[tuple[PackInfo, int]]
     found: list[tuple[PackInfo, int]] = []
     places = {(p.site, p.rack, p.pack): p for p in packs}
 
-    def place(row: dict[Any, Any]) -> Place:
-        return str(row["site"]), str(row["rack"]), str(row["pack"])
-
     for row in story.alerts.to_dict("records"):
-        if place(row) in places and not pd.isna(row["group"]):
-            found.append((places[place(row)], int(row["group"])))
+        if _place(row) in places and not pd.isna(row["group"]):
+            found.append((places[_place(row)], int(row["group"])))
     for row in story.events[story.events["source"] == "fault"].to_dict("records"):
-        if place(row) in places and not pd.isna(row["cell"]):
-            info = places[place(row)]
+        if _place(row) in places and not pd.isna(row["cell"]):
+            info = places[_place(row)]
             found.append((info, info.group_of_cell(int(row["cell"]))))
     return list(dict.fromkeys(found))[:3]
+
+
+def _place(row: dict[Any, Any]) -> Place:
+    return str(row["site"]), str(row["rack"]), str(row["pack"])
 
 
 def _levels(low: NDArray[Any], high: NDArray[Any], limits: dict[str, float]) -> tuple[Level, ...]:
@@ -452,7 +453,10 @@ def _off_scale(levels: tuple[Level, ...], low: float, high: float, unit: str) ->
 def _deviation(story: Story) -> list[Figure]:
     """How the groups of the most suspicious packs lie to the median of their pack."""
     panels: list[Panel] = []
-    chosen = [(info, group) for packs in story.racks.values() for info, group in _suspects(story, packs)]
+    chosen = [found for packs in story.racks.values() for found in _suspects(story, packs)]
+    rows = story.events[story.events["source"] == "fault"].to_dict("records")
+    faulty = {_place(row) for row in rows}
+    chosen.sort(key=lambda found: (found[0].site, found[0].rack, found[0].pack) not in faulty)
     packs = list(dict.fromkeys(info for info, _ in chosen))[:3]
     minutes = 0.0
     for info in packs:
@@ -464,16 +468,20 @@ def _deviation(story: Story) -> list[Figure]:
         t_bin, offset_mV = means(t_s, 1e3 * (volts - middle[:, None]), 400)
         minutes = (t_bin[1] - t_bin[0]) / 60.0 if t_bin.size > 1 else 0.0
         others = np.delete(offset_mV, [group - 1 for group in groups], axis=1)
+        low, high = others.min(axis=1), others.max(axis=1)
+        # Near empty all groups part by hundreds of mV; the view begins with what is usual before that.
+        usual_mV = max(5.0 * float(np.nanmedian(high - low)) / 2.0, 10.0)
+        cut = bool(np.nanmax(np.abs(offset_mV)) > 2.0 * usual_mV)
         panels.append(
             TimePanel(
-                title=f"{info.path}: group voltage minus the pack's median",
+                title=f"{info.path}: group voltage minus the pack's median" + (" (axis cut)" if cut else ""),
                 y_label="mV",
                 bands=(
                     Band(
                         label="all other groups",
                         t_s=t_bin,
-                        low=others.min(axis=1),
-                        high=others.max(axis=1),
+                        low=low,
+                        high=high,
                         colour=BLUE,
                     ),
                 ),
@@ -482,6 +490,7 @@ def _deviation(story: Story) -> list[Figure]:
                     for group, colour in zip(groups, (RED, BLACK, GREEN), strict=False)
                 ),
                 height=230,
+                y_range=(-usual_mV, usual_mV) if cut else None,
             )
         )
         if story.run.has("truth"):
@@ -531,10 +540,10 @@ def _energy(story: Story) -> Figure:
     came, went = "came in", "went out"
     pieces = [Piece(label="charged (AC)", bar=came, value=charged / KWH, colour=BLUE)]
     if taken > 0:
-        pieces.append(Piece(label="taken from the cells' store", bar=came, value=taken / KWH, colour=GREEN))
+        pieces.append(Piece(label="from the cells' store", bar=came, value=taken / KWH, colour=GREEN))
     pieces.append(Piece(label="discharged (AC)", bar=went, value=discharged / KWH, colour=SKY))
     if taken < 0:
-        pieces.append(Piece(label="added to the cells' store", bar=went, value=-taken / KWH, colour=GREEN))
+        pieces.append(Piece(label="into the cells' store", bar=went, value=-taken / KWH, colour=GREEN))
     for name, (label, colour) in LOSSES.items():
         value = ledger.get(name, 0.0)
         if value > 0:

@@ -153,6 +153,8 @@ def _panel(
     own = {**axes, "legend": legend}
     if isinstance(panel, TimePanel):
         y_axis["title"] = {"text": panel.y_label, "standoff": 6}
+        if panel.y_range is not None:
+            y_axis["range"] = list(panel.y_range)
         for band in panel.bands:
             edge = {"width": 0, "color": band.colour}
             x = _ms(band.t_s, offset_ms)

@@ -85,6 +85,7 @@ class TimePanel:
     bands: tuple[Band, ...] = ()
     levels: tuple[Level, ...] = ()
     height: int = 230  # of the drawing, in px
+    y_range: tuple[float, float] | None = None  # shown at first; None is all
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -221,7 +221,7 @@ class VoltageSpreadState:
         if self._bleed_S and frame.balancing.any():
             volts = np.where(np.isfinite(frame.group_voltage_V), frame.group_voltage_V, 0.0)
             self._bled += frame.balancing * volts * (self._bleed_S * gap_s / self._capacity_C)
-            self._bled -= np.median(self._bled)  # only differences show
+            self._bled -= _middle(self._bled)  # only differences show
 
     def _close_window(self, frame: Frame) -> Alert | None:
         """Learn from the window's means, update the residual, decide."""
@@ -235,7 +235,7 @@ class VoltageSpreadState:
         load = window.load_A / window.count / (self._capacity_C / 3600.0)  # C-rate
         soc_bms = window.soc / window.count
         load_V = params.load_error_V * load
-        soc = self._align(float(np.nanmedian(volts)), soc_bms, current_A, load_V, elapsed_s)
+        soc = self._align(_middle(volts), soc_bms, current_A, load_V, elapsed_s)
 
         # What is known of each group: the curve at its own charge, the rest linear.
         slope_V, bend_V = self._curve.slope(soc), self._curve.bend(soc)
@@ -243,12 +243,12 @@ class VoltageSpreadState:
         apart = theta[4] + theta[5] * (soc_bms - self._soc_0) - self._bled
         known_V = self._curve.volts(soc + apart) + theta[0] - current_A @ theta[1:4]
         error = volts - known_V
-        error -= np.nanmedian(error)
+        error -= _middle(error)
         error[silent] = 0.0
 
         # Residual: mean with exponential memory, loaded and doubtful windows weighing less.
         curve_error = _SOC_ERROR * abs(bend_V) + _SLOPE_ERROR * slope_V  # volts per unit of soc apart
-        spread_soc = max(_TYPICAL_SOC, 1.4826 * float(np.median(np.abs(apart))))
+        spread_soc = max(_TYPICAL_SOC, 1.4826 * _middle(np.abs(apart)))
         variance = params.noise_V**2 + load_V**2 + (curve_error * spread_soc) ** 2
         weight = elapsed_s * params.noise_V**2 / variance
         self._weight = math.exp(-elapsed_s / params.smoothing_s) * self._weight + weight
@@ -288,7 +288,7 @@ class VoltageSpreadState:
     def _decide(self, frame: Frame, terms: NDArray[np.float64]) -> Alert | None:
         params = self.params
         size = np.abs(self.residual_V)
-        sigma = max(1.4826 * float(np.median(size)), 0.2 * params.noise_V)  # the median residual is zero
+        sigma = max(1.4826 * _middle(size), 0.2 * params.noise_V)  # the median residual is zero
         unknown_V = _CONFIDENCE * self._groups.sigma(terms)
         doubt_V = np.maximum(_DOUBTS * np.sqrt(self._doubt_V2), unknown_V)
         credible = (size > params.outlier * sigma) & (size > doubt_V)
@@ -319,6 +319,13 @@ class VoltageSpreadState:
             group=group + 1,
             text=f"group {group + 1} is {abs(residual) * 1e3:.1f} mV {side} what load and charge explain",
         )
+
+
+def _middle(values: NDArray[np.float64]) -> float:
+    """Median of the numbers among the values; numpy's own costs ten times as much for a hundred of them."""
+    ordered = np.sort(values)  # NaN last
+    count = values.size - int(np.isnan(values).sum())
+    return 0.5 * float(ordered[(count - 1) // 2] + ordered[count // 2])
 
 
 class _Window:
