@@ -14,7 +14,7 @@ from .timing import C_MEMORY, C_SPLIT
 
 _M = 0xFFFFFFFF
 _LB, _LH, _LW, _LBU, _LHU = (OP[n] for n in ("lb", "lh", "lw", "lbu", "lhu"))
-_SB, _SH, _SW = OP["sb"], OP["sh"], OP["sw"]
+_SH, _SW = OP["sh"], OP["sw"]
 _ADDR = S["X_ADDR"]
 _WATCH, _HALTED, _HALT_CODE = S["WATCH"], S["HALTED"], S["HALT_CODE"]
 

@@ -27,7 +27,6 @@ from .isa import OP
 from .jit import inner, jit
 from .state import F_EXECUTE, G_BASE, G_FLAGS, G_KIND, G_OFFSET, G_SIZE, K_MEMORY, X_SINK
 
-STRADDLES = 1 << 27
 TRANSLATED = 1 << 28
 
 _FORMAT = np.array([0] + [row.format for row in isa.INSTRUCTIONS], dtype=np.int64)

@@ -17,7 +17,6 @@ from .timing import CLASSES
 
 # Operand formats of 32-bit instructions, by the letters of the specification.
 R, I, S, B, U, J, SHIFT, CSR, CSRI, NONE = range(10)  # noqa: E741
-FORMAT_NAMES = ("R", "I", "S", "B", "U", "J", "SHIFT", "CSR", "CSRI", "NONE")
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,6 @@ K_MEMORY = 0
 K_PYTHON = 1
 # Columns of the log buffer: kind, cycle, pc, word or address, value
 LOG_COLUMNS = 5
-L_INSTRUCTION, L_LOAD, L_STORE, L_TRAP = range(4)
+L_INSTRUCTION, L_LOAD, L_STORE = range(3)
 # One byte of the code map covers this many bytes of memory (a power of two).
 GRANULE_BITS = 6

@@ -66,7 +66,6 @@ C_MUL = CLASSES["mul"].total
 C_MULH = CLASSES["mulh"].total
 C_DIV = CLASSES["div"].total
 C_DIV0 = CLASSES["div by zero"].total
-C_CSR = CLASSES["csr"].total
 C_CSR_WRITE = CLASSES["csr write"].total
 C_TRAP = CLASSES["trap"].total
 C_FAULT = CLASSES["access fault"].total

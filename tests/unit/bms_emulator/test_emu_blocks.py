@@ -7,6 +7,7 @@ from bms_emulator.asm import Assembler, encode
 from bms_emulator.bench import IMAGES, endless_kernel
 from bms_emulator.elf import Image, read_image
 from bms_emulator.machine import Machine, Stop
+from bms_emulator.regmap import load_board
 
 BASE = 0x0010_0080
 
@@ -104,6 +105,56 @@ def test_indirect_calls_between_hot_routines(eager: None):
         a.branch("bne", 10, 0, "loop")
 
     both(body)
+
+
+ROM_BOARD = """
+[board.toy]
+about = "Code in read-only memory"
+clock_Hz = 1_000_000
+reset_pc = 0x0000_0080
+mtvec = "vectored"
+[[board.toy.memory]]
+name = "sram"
+base = 0x2000_0000
+size = 0x1000
+access = "rwx"
+[[board.toy.memory]]
+name = "rom"
+base = 0x0000_0000
+size = 0x1000
+access = "rx"
+"""
+
+
+def test_code_and_constants_in_another_memory(eager: None, tmp_path):
+    """Hot code in ROM that reads constants there and works on SRAM; then a store to ROM, which faults."""
+    path = tmp_path / "map.toml"
+    path.write_text(ROM_BOARD)
+    board = load_board("toy", path)
+    a = Assembler(0x80)
+    a.li(10, 3000)
+    a.li(11, 0x2000_0100)
+    a.label("loop")
+    a.op("lw", 5, 0, imm=0x80)
+    a.op("add", 6, 6, 5)
+    a.op("sw", rs1=11, rs2=6)
+    a.op("lhu", 7, 11, imm=2)
+    a.jump(1, "mix")
+    a.op("addi", 10, 10, imm=-1)
+    a.branch("bne", 10, 0, "loop")
+    a.op("sw", rs1=0, rs2=6, imm=0x80)
+    a.label("mix")
+    a.op("xor", 6, 6, 7)
+    a.op("jalr", 0, 1, short=True)
+    image = Image(((0x80, a.bytes(), len(a.bytes())),), None)
+    machines = [Machine(board, engine, lockup_stops=False) for engine in ("interp", "blocks")]
+    for machine in machines:
+        machine.load(image)
+        machine.run(until=100_000)
+        assert (machine.csr("mcause"), machine.csr("mtval")) != (0, 0)
+    assert machines[0].state_hash() == machines[1].state_hash()
+    assert machines[1]._translator is not None
+    assert machines[1]._translator.translated > 5
 
 
 def test_long_run_with_interrupts_is_equal_at_every_slice():
