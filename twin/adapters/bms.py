@@ -6,11 +6,13 @@ way out. Contactors are ideal: the feedback equals the command of the step befor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from twin.adapters.catalogue import PackSheet
@@ -37,13 +39,31 @@ class NativeBank:
 
         self._bms = NativeBms([firmware_parameters(sheet)] * n_packs)
         self._plant_rate = rate == "plant"
-        self._n_groups = sheet.n_series
-        self._n_sensors = len(sheet.sensor_group)
         self._frames = self._bms.frames()
         self._close = request_bit("CLOSE")
-        self._plus, self._minus = contactor_bit("MAIN_PLUS"), contactor_bit("MAIN_MINUS")
-        self._precharge = contactor_bit("PRECHARGE")
+        # Fields of the records as views: the conversion below is one compiled call each way.
+        names = ("cell_voltage_100uV", "cell_temperature_ddegC", "pack_current_mA", "pack_voltage_mV")
+        self._inputs = tuple(self._frames[name] for name in (*names, "link_voltage_mV", "sample_counter"))
+        out = self._bms.outputs
+        self._outputs = tuple(
+            out[name]
+            for name in (
+                "contactor_command",
+                "charge_limit_mA",
+                "discharge_limit_mA",
+                "balancing_mask",
+                "cooling_percent",
+                "soc_ppm",
+                "state",
+                "mol_active",
+                "rsl_active",
+                "msl_active",
+                "fault_latched",
+            )
+        )
+        self._bits = np.array([contactor_bit(name) for name in ("MAIN_PLUS", "MAIN_MINUS", "PRECHARGE")])
         self._error = self._bms.state_names.index("ERROR")
+        self._n_groups, self._n_sensors = sheet.n_series, len(sheet.sensor_group)
         self.state_names, self.fault_names = self._bms.state_names, self._bms.fault_names
         self.ticks = 0
         self.commands = BmsCommands(
@@ -59,61 +79,96 @@ class NativeBank:
             fault_mask=np.zeros(n_packs, dtype=np.uint64),
             tripped=np.zeros(n_packs, dtype=bool),
         )
+        c = self.commands
+        self._decoded = (c.main_closed, c.precharge_closed, c.charge_limit_A, c.discharge_limit_A)
+        self._decoded += (c.balancing, c.cooling, c.soc, c.state, c.level, c.fault_mask, c.tripped)
 
     def request(self, closed: BoolArray) -> None:
         self._frames["request"] = np.where(closed, self._close, 0)
 
     def step(self, frame: MeasuredFrame, dt_us: int) -> BmsCommands:
-        n, inputs = self._bms.n, self._frames
-        inputs["cell_voltage_100uV"][:, : self._n_groups] = _integers(
-            frame.group_voltage_V.reshape(n, self._n_groups) * 1e4, 65535, 0, 65534
+        _encode(
+            frame.group_voltage_V,
+            frame.temperature_K,
+            frame.current_A,
+            frame.pack_voltage_V,
+            frame.link_voltage_V,
+            self._n_groups,
+            self._n_sensors,
+            *self._inputs,
         )
-        inputs["cell_temperature_ddegC"][:, : self._n_sensors] = _integers(
-            (frame.temperature_K.reshape(n, self._n_sensors) - ZERO_CELSIUS_K) * 10.0, -32768, -32767, 32767
-        )
-        inputs["pack_current_mA"] = _integers(frame.current_A * 1e3, -2147483647, -(2**30), 2**30)
-        inputs["pack_voltage_mV"] = _integers(frame.pack_voltage_V * 1e3, 4294967295, 0, 2**31)
-        inputs["link_voltage_mV"] = _integers(frame.link_voltage_V * 1e3, 4294967295, 0, 2**31)
-        inputs["sample_counter"] += np.uint16(1)
+        inputs, n = self._frames, self._bms.n
         inputs["contactor_feedback"] = self._bms.outputs["contactor_command"]
-        if self._plant_rate:
-            inputs["sample_period_ticks"] = 1
-            out = self._bms.step(inputs, 1, dt_us // 1000)
-            self.ticks += n
-        else:
-            n_ticks = dt_us // TICK_US
-            inputs["sample_period_ticks"] = n_ticks
-            out = self._bms.step(inputs, n_ticks)
-            self.ticks += n * n_ticks
-        return self._read(out)
-
-    def _read(self, out: NDArray[np.void]) -> BmsCommands:
-        commands, contactor = self.commands, out["contactor_command"]
-        plus, minus = (contactor & self._plus) > 0, (contactor & self._minus) > 0
-        np.logical_and(plus, minus, out=commands.main_closed)
-        np.logical_and((contactor & self._precharge) > 0, minus & ~plus, out=commands.precharge_closed)
-        commands.charge_limit_A[:] = out["charge_limit_mA"] * 1e-3
-        commands.discharge_limit_A[:] = out["discharge_limit_mA"] * 1e-3
-        commands.balancing[:] = self._bms.balancing()[:, : self._n_groups].reshape(-1)
-        commands.cooling[:] = out["cooling_percent"] * 0.01
-        commands.soc[:] = out["soc_ppm"] * 1e-6
-        commands.state[:] = out["state"]
-        commands.level[:] = np.where(
-            out["msl_active"] > 0,
-            3,
-            np.where(out["rsl_active"] > 0, 2, np.where(out["mol_active"] > 0, 1, 0)),
-        )
-        commands.fault_mask[:] = out["fault_latched"]
-        np.equal(out["state"], self._error, out=commands.tripped)
-        return commands
+        n_ticks, tick_ms = (1, dt_us // 1000) if self._plant_rate else (dt_us // TICK_US, TICK_US // 1000)
+        inputs["sample_period_ticks"] = n_ticks
+        self._bms.step(inputs, n_ticks, tick_ms)
+        self.ticks += n * n_ticks
+        _decode(self._outputs, self._bits, self._error, self._n_groups, self._decoded)
+        return self.commands
 
 
-def _integers(value: FloatArray, missing: int, low: int, high: int) -> NDArray[np.int64]:
+@njit(cache=True)
+def _whole(value: float, missing: int, low: float, high: float) -> int:
     """Round to the firmware's resolution; NaN becomes the sentinel of a silent channel."""
-    silent = np.isnan(value)
-    whole = np.clip(np.rint(np.where(silent, 0.0, value)), low, high).astype(np.int64)
-    whole[silent] = missing
-    return whole
+    if math.isnan(value):
+        return missing
+    return int(np.rint(min(max(value, low), high)))
+
+
+@njit(cache=True)
+def _encode(
+    group_voltage_V: FloatArray,
+    temperature_K: FloatArray,
+    current_A: FloatArray,
+    pack_voltage_V: FloatArray,
+    link_voltage_V: FloatArray,
+    n_groups: int,
+    n_sensors: int,
+    cell_voltage: NDArray[np.uint16],
+    cell_temperature: NDArray[np.int16],
+    pack_current: NDArray[np.int32],
+    pack_voltage: NDArray[np.uint32],
+    link_voltage: NDArray[np.uint32],
+    sample_counter: NDArray[np.uint16],
+) -> None:
+    """SI arrays of all packs into the fields of the firmware's input records, (n_packs,) or (n_packs, n)."""
+    for p in range(current_A.size):
+        for g in range(n_groups):
+            cell_voltage[p, g] = _whole(group_voltage_V[p * n_groups + g] * 1e4, 65535, 0.0, 65534.0)
+        for k in range(n_sensors):
+            ddegC = (temperature_K[p * n_sensors + k] - ZERO_CELSIUS_K) * 10.0
+            cell_temperature[p, k] = _whole(ddegC, -32768, -32767.0, 32767.0)
+        pack_current[p] = _whole(current_A[p] * 1e3, -2147483647, -1e9, 1e9)
+        pack_voltage[p] = _whole(pack_voltage_V[p] * 1e3, 4294967295, 0.0, 2e9)
+        link_voltage[p] = _whole(link_voltage_V[p] * 1e3, 4294967295, 0.0, 2e9)
+        sample_counter[p] += np.uint16(1)
+
+
+@njit(cache=True)
+def _decode(
+    outputs: tuple[NDArray, ...],
+    bits: NDArray[np.int64],
+    error: int,
+    n_groups: int,
+    commands: tuple[NDArray, ...],
+) -> None:
+    """The firmware's output records into the arrays of BmsCommands; both in the order of NativeBank."""
+    contactor, charge_mA, discharge_mA, mask, cooling, soc, state, mol, rsl, msl, latched = outputs
+    main, precharge, charge_A, discharge_A, balancing, cool, fraction, code, level, faults, tripped = commands
+    for p in range(contactor.size):
+        plus, minus = contactor[p] & bits[0] > 0, contactor[p] & bits[1] > 0
+        main[p] = plus and minus
+        precharge[p] = contactor[p] & bits[2] > 0 and minus and not plus
+        charge_A[p] = charge_mA[p] * 1e-3
+        discharge_A[p] = discharge_mA[p] * 1e-3
+        for g in range(n_groups):
+            balancing[p * n_groups + g] = mask[p, g >> 3] >> (g & 7) & 1 > 0
+        cool[p] = cooling[p] * 0.01
+        fraction[p] = soc[p] * 1e-6
+        code[p] = state[p]
+        level[p] = 3 if msl[p] > 0 else 2 if rsl[p] > 0 else 1 if mol[p] > 0 else 0
+        faults[p] = latched[p]
+        tripped[p] = state[p] == error
 
 
 def firmware_parameters(sheet: PackSheet) -> dict[str, Any]:

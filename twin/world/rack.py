@@ -134,18 +134,28 @@ class LinkVoltages:
         dt_s: float,
     ) -> FloatArray:
         """Advance by dt_s; returns the link voltage seen by each pack (n_packs,)."""
-        n = self.voltage_V.size
-        drives = np.bincount(rack_of_pack, weights=main, minlength=n) > 0
-        if bool(drives.all()):  # the usual case: every link hangs on its packs
-            total = np.bincount(rack_of_pack, weights=np.where(main, pack_voltage_V, 0.0), minlength=n)
-            self.voltage_V[:] = total / np.bincount(rack_of_pack, weights=main, minlength=n)
-            return self.voltage_V[rack_of_pack]
-        self.voltage_V *= math.exp(-dt_s / self.bleed_time_constant_s)
+        bleed = math.exp(-dt_s / self.bleed_time_constant_s)
         approach = 1.0 - math.exp(-dt_s / self.precharge_time_constant_s)
-        for p in np.flatnonzero(main | precharge):  # a few seconds of a run
-            rack = rack_of_pack[p]
-            if main[p]:
-                self.voltage_V[rack] = pack_voltage_V[p]
-            elif not drives[rack]:
-                self.voltage_V[rack] += (pack_voltage_V[p] - self.voltage_V[rack]) * approach
+        _step_links(self.voltage_V, rack_of_pack, pack_voltage_V, main, precharge, bleed, approach)
         return self.voltage_V[rack_of_pack]
+
+
+@njit(cache=True)
+def _step_links(
+    link_V: FloatArray,
+    rack_of_pack: IntArray,
+    pack_voltage_V: FloatArray,
+    main: BoolArray,
+    precharge: BoolArray,
+    bleed: float,
+    approach: float,
+) -> None:
+    """Connected packs hold their link at their (common) voltage; one on precharge pulls it up."""
+    link_V *= bleed
+    for p in range(main.size):
+        if precharge[p] and not main[p]:
+            rack = rack_of_pack[p]
+            link_V[rack] += (pack_voltage_V[p] - link_V[rack]) * approach
+    for p in range(main.size):
+        if main[p]:
+            link_V[rack_of_pack[p]] = pack_voltage_V[p]
