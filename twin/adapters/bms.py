@@ -45,22 +45,16 @@ class NativeBank:
         names = ("cell_voltage_100uV", "cell_temperature_ddegC", "pack_current_mA", "pack_voltage_mV")
         self._inputs = tuple(self._frames[name] for name in (*names, "link_voltage_mV", "sample_counter"))
         out = self._bms.outputs
-        self._outputs = tuple(
-            out[name]
-            for name in (
-                "contactor_command",
-                "charge_limit_mA",
-                "discharge_limit_mA",
-                "balancing_mask",
-                "cooling_percent",
-                "soc_ppm",
-                "state",
-                "mol_active",
-                "rsl_active",
-                "msl_active",
-                "fault_latched",
-            )
+        limits = ("charge_limit_mA", "discharge_limit_mA", "mol_active", "rsl_active", "msl_active")
+        others = (
+            "contactor_command",
+            "balancing_mask",
+            "cooling_percent",
+            "soc_ppm",
+            "state",
+            "fault_latched",
         )
+        self._outputs = tuple(out[name] for name in (*limits, *others))
         self._bits = np.array([contactor_bit(name) for name in ("MAIN_PLUS", "MAIN_MINUS", "PRECHARGE")])
         self._error = self._bms.state_names.index("ERROR")
         self._n_groups, self._n_sensors = sheet.n_series, len(sheet.sensor_group)
@@ -153,7 +147,7 @@ def _decode(
     commands: tuple[NDArray, ...],
 ) -> None:
     """The firmware's output records into the arrays of BmsCommands; both in the order of NativeBank."""
-    contactor, charge_mA, discharge_mA, mask, cooling, soc, state, mol, rsl, msl, latched = outputs
+    charge_mA, discharge_mA, mol, rsl, msl, contactor, mask, cooling, soc, state, latched = outputs
     main, precharge, charge_A, discharge_A, balancing, cool, fraction, code, level, faults, tripped = commands
     for p in range(contactor.size):
         plus, minus = contactor[p] & bits[0] > 0, contactor[p] & bits[1] > 0
