@@ -94,7 +94,11 @@ __all__ = [
 
 @dataclass
 class _Turn:
-    """One step under way: the state being built and the commands collected."""
+    """One step under way: the state being built and the commands collected.
+
+    ``s`` is a private copy of the state, changed in place until the step returns it: rebuilding a frozen
+    dataclass for each of the ten or so changes per block costs more than verifying the block.
+    """
 
     config: Config
     s: State
@@ -104,7 +108,7 @@ class _Turn:
         self.commands.append(command)
 
     def set(self, **changes: Any) -> None:
-        self.s = replace(self.s, **changes)
+        self.s.__dict__.update(changes)
 
     def random(self, what: bytes) -> bytes:
         """Unpredictable to others, repeatable for a test: hash of the secret and a counter."""
@@ -119,7 +123,9 @@ class _Turn:
 
 def step(config: Config, state: State, event: Event, now_s: float | None) -> tuple[State, list[Command]]:
     """The transition function; see module docstring. Never raises on what comes from outside."""
-    turn = _Turn(config, state)
+    own = object.__new__(State)
+    own.__dict__.update(state.__dict__)
+    turn = _Turn(config, own)
     _advance(turn, now_s)
     try:
         _HANDLERS[type(event)](turn, event)

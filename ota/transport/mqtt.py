@@ -139,15 +139,18 @@ class MqttLink:
     def poll(self, timeout_s: float = 0.0) -> list[LinkEvent]:
         if not self._events:
             self.hub.wait(timeout_s, self)
-        out = list(self._events)
-        self._events.clear()
-        return out
+        return self.take()
 
     def take(self) -> list[LinkEvent]:
         """Events so far, without waiting: for callers that wait on the hub themselves."""
         out = list(self._events)
         self._events.clear()
+        self.hub.ready.pop(self, None)
         return out
+
+    def _emit(self, event: LinkEvent) -> None:
+        self._events.append(event)
+        self.hub.ready[self] = None
 
     def close(self) -> None:
         self._closed = True
@@ -204,7 +207,7 @@ class MqttLink:
         draw = hashlib.sha256(f"{self.client_id}/{self._failures}".encode()).digest()[0] / 255
         self._retry_at = now + pause * (0.5 + 0.5 * draw)
         if was_up or self._failures == 1:
-            self._events.append(Down(why))
+            self._emit(Down(why))
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, code: Any, properties: Any) -> None:
         if code.is_failure:
@@ -221,16 +224,16 @@ class MqttLink:
     def _ready(self) -> None:
         self._up = True
         self._failures = 0
-        self._events.append(Up())
+        self._emit(Up())
 
     def _on_subscribe(self, client: Any, userdata: Any, mid: int, codes: Any, properties: Any) -> None:
         self._pending_subscriptions.discard(mid)
         if not self._pending_subscriptions and not self._up:
             # Retained messages may have come before the acknowledgement: keep their order behind Up.
-            early = list(self._events)
-            self._events.clear()
+            early = self.take()
             self._ready()
-            self._events.extend(early)
+            for event in early:
+                self._emit(event)
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, code: Any, properties: Any) -> None:
         if client is self._client and not self._closed:
@@ -238,7 +241,7 @@ class MqttLink:
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
         if len(message.payload) <= self.receive_maximum_bytes:
-            self._events.append(Incoming(message.topic, message.payload, bool(message.retain)))
+            self._emit(Incoming(message.topic, message.payload, bool(message.retain)))
 
     def _pending(self) -> bool:
         try:
@@ -266,12 +269,15 @@ class Hub:
         self._watched: dict[MqttLink, Any] = {}
         self._touched: set[int] = set()
         self._misc_at = 0.0
+        self._reconnect_at = 0.0
+        self.ready: dict[MqttLink, None] = {}  # links with events, in the order these came
 
     def link(
         self, address: Address, user: str, *, client_id: str | None = None, clean: bool = False
     ) -> MqttLink:
         made = MqttLink(user, address, self, client_id or user, clean)
         self.links.append(made)
+        self._reconnect_at = 0.0
         return made
 
     def touched(self, link: MqttLink) -> None:
@@ -294,6 +300,7 @@ class Hub:
 
     def forget(self, link: MqttLink) -> None:
         self.unwatch(link)
+        self.ready.pop(link, None)
         if link in self.links:
             self.links.remove(link)
 
@@ -317,14 +324,17 @@ class Hub:
                 for link in list(self._watched):
                     link._client.loop_misc()
             if self._any(until) or time.monotonic() >= end:
-                return [link for link in self.links if link._events]
+                return list(self.ready)
 
     def _any(self, until: MqttLink | None) -> bool:
         if until is not None:
             return bool(until._events)
-        return any(link._events for link in self.links)
+        return bool(self.ready)
 
     def _reconnect(self, now: float) -> None:
+        if now < self._reconnect_at:
+            return
+        self._reconnect_at = now + 0.02  # looking at hundreds of links each time would cost more than reading
         for link in list(self.links):
             if link not in self._watched and not link._closed and now >= link._retry_at:
                 link.connect(now)
