@@ -1,4 +1,4 @@
-"""Every file in scenarios/ runs and meets its `expect:`; runs are deterministic and leave nothing half done."""
+"""Every file in scenarios/ runs and meets its `expect:`; runs are deterministic, leave nothing half done."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_killed_run_leaves_nothing_that_reads_as_complete(tmp_path):
     process.wait()
     assert not out.exists()
     assert partial.exists()
-    with pytest.raises(Exception, match="partial|incomplete|not finished|killed"):
+    with pytest.raises(Exception, match=r"partial|incomplete|not finished|killed"):
         RunFolder(partial)
     retry = twin("run", str(FIRST), "--set", "duration=1 min", "--set", "faults=[]", "--set", "expect=[]",
                  "--no-report", "--out", str(out))  # fmt: skip

@@ -74,8 +74,10 @@ class NativeBank:
             tripped=np.zeros(n_packs, dtype=bool),
         )
         c = self.commands
-        self._decoded = (c.main_closed, c.precharge_closed, c.charge_limit_A, c.discharge_limit_A)
-        self._decoded += (c.balancing, c.cooling, c.soc, c.state, c.level, c.fault_mask, c.tripped)
+        self._decoded = (
+            *(c.main_closed, c.precharge_closed, c.charge_limit_A, c.discharge_limit_A, c.balancing),
+            *(c.cooling, c.soc, c.state, c.level, c.fault_mask, c.tripped),
+        )
 
     def request(self, closed: BoolArray) -> None:
         self._frames["request"] = np.where(closed, self._close, 0)
