@@ -22,7 +22,7 @@ import yaml
 
 from . import kinetics
 from .errors import CaseError
-from .grid import SIDES, Grid
+from .grid import SIDES, Grid, uniform_across
 from .kernel import Tables
 from .kinetics import SetInUse, Short, compile_sets
 from .layout import Joint, Layout, Material, Solid, make_grid
@@ -79,7 +79,7 @@ class RunRules:
     maps_s: tuple[float, ...] = ()
     stop_above_K: float | None = None
     cooling: tuple[tuple[float, float], ...] = ()
-    cg_rtol: float = 1e-9
+    cg_rtol: float = 1e-7
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,11 @@ class Case:
         if self.layout is None:
             raise CaseError(self.name, [f"model: a lumped body has no grid for {model!r}; choose lumped"])
         grid = make_grid(self.layout, mesh or self.run.mesh[model], refine)
-        return grid.with_joint_layers() if model == "fem" else grid
+        if model != "fem":
+            return grid
+        films = {b.side for b in self.boundaries}
+        across = [a for a in (1, 2) if grid.shape[a] == 1 and not films & {SIDES[2 * a], SIDES[2 * a + 1]}]
+        return uniform_across(grid.with_joint_layers(), across)
 
     def tables(self) -> Tables:
         """Compiled kinetic sets."""
@@ -338,6 +342,7 @@ class _Parser:
         common = g.get("contact_m2K_W", 0.0)
         for i, layer in enumerate(layers):
             thickness = layer.number("thickness_m", low=0.0, high=10.0, low_open=True)
+            thickness = thickness if math.isfinite(thickness) else 0.01
             mesh = layer.integer("mesh", 10, low=1, high=100_000)
             own = layer.temperature("initial", None)
             index = -1
@@ -403,6 +408,8 @@ class _Parser:
             size = [side, side, c.number("height_m", low=0.0, high=2.0, low_open=True)]
         else:
             size = c.numbers("size_m", 3, low=0.0, low_open=True)
+        # A wrong size is already a problem; go on with any, so that the rest of the file is read too.
+        size = [v if math.isfinite(v) else 0.01 for v in size]
         graded = c.flag("graded")
         joint_r = c.mapping("contact_m2K_W")
         contact = {axis: joint_r.number(axis, 0.0, low=0.0) for axis in ("x", "y", "bottom", "top")}
@@ -415,6 +422,7 @@ class _Parser:
             b = between.mapping(name)
             if between.has(name):
                 thickness = b.number("thickness_m", low=0.0, high=1.0, low_open=True)
+                thickness = thickness if math.isfinite(thickness) else 0.01
                 gaps.append((thickness, self.use_material(b.get("material", "air"), b, "material")))
             elif count[axis] > 1:
                 gaps.append((0.0, background))
@@ -428,8 +436,6 @@ class _Parser:
             for axis in range(3)
         ]
         block = [(0.0, starts[axis][-1] + size[axis]) for axis in range(3)]
-        if any(math.isnan(v) for pair in block for v in pair):
-            raise _UnreadableError
         # Packing between cells: x sheets within a row, y and z sheets across the whole block.
         for axis in (2, 1, 0):
             for i in range(count[axis] - 1):
@@ -481,6 +487,7 @@ class _Parser:
                 material = self.use_material(layer.get("material"), layer, "material")
                 mesh = layer.integer("mesh", 1, low=1, high=1000)
                 layer.finish()
+                thickness = thickness if math.isfinite(thickness) else 0.01
                 low, high = (
                     (extent[axis][1], extent[axis][1] + thickness)
                     if last
@@ -622,7 +629,7 @@ class _Parser:
             tuple(float(v) for v in maps),
             r.temperature("stop_above", None),
             tuple(sorted(pairs)),
-            r.number("cg_rtol", 1e-9, low=1e-14, high=1e-3),
+            r.number("cg_rtol", 1e-7, low=1e-12, high=1e-2),
         )
         r.finish()
         return result

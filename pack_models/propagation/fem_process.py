@@ -86,8 +86,6 @@ class FemConduction:
             ksp = PETSc.KSP().create(self.comm)
             ksp.setOperators(matrix)
             ksp.setType("cg")
-            ksp.setInitialGuessNonzero(True)
-            ksp.setTolerances(rtol=self.rtol, atol=0.0, max_it=2000)
             pc = ksp.getPC()
             if self.comm.size == 1:
                 pc.setType("icc")
@@ -104,7 +102,13 @@ class FemConduction:
     def solve(self, diagonal_W_K: np.ndarray, key: Any, rhs_W: np.ndarray, guess_K: np.ndarray) -> np.ndarray:
         """Solve (diag + K) T = rhs from a guess."""
         ksp = self._solver(diagonal_W_K, key)
-        self._in.array[:], self._out.array[:] = rhs_W, guess_K
+        # Solved for the change, to a share of the change: a tolerance on the temperature itself would leave a
+        # drift of micro-kelvins per step, which is all it takes near criticality.
+        self._out.array[:] = guess_K
+        ksp.getOperators()[0].mult(self._out, self._in)
+        self._in.array[:] = rhs_W - self._in.array
+        floor = 1e-14 * np.sqrt(float(self.total(np.array([guess_K @ guess_K]))[0]))
+        ksp.setTolerances(rtol=self.rtol, atol=floor, max_it=2000)
         ksp.solve(self._in, self._out)
         if ksp.getConvergedReason() < 0:
             raise SolverError(
@@ -113,7 +117,7 @@ class FemConduction:
                 "run.cg_rtol"
             )
         self.iterations += ksp.getIterationNumber()
-        return np.array(self._out.array)
+        return np.asarray(guess_K + self._out.array)
 
     def total(self, values: np.ndarray) -> np.ndarray:
         """Sum over ranks."""

@@ -316,7 +316,9 @@ static void precondition(const lattice_t *l, const double *inverse, const double
     }
 }
 
-/* Solve (diagonal + off-diagonals) x = b from the guess in x; work holds 4 n. Returns iterations, -1 when it fails.
+/* Solve (diagonal + off-diagonals) x = b from the guess in x, to rtol of the guess's residual: the error is a share of
+ * the change, so a slow creep towards criticality is followed as well as a fire. work holds 4 n. Returns iterations,
+ * -1 when it fails.
  * `loss` is the sum of the rows of the matrix: at the end a uniform shift makes the residuals add up to zero, so
  * that the energy balance is exact whatever the tolerance. */
 int64_t conduct_solve(int64_t nx, int64_t ny, int64_t nz, const double *gx, const double *gy, const double *gz,
@@ -325,11 +327,12 @@ int64_t conduct_solve(int64_t nx, int64_t ny, int64_t nz, const double *gx, cons
     const lattice_t l = lattice(nx, ny, nz, gx, gy, gz);
     const int64_t n = l.n;
     double *r = work, *z = work + n, *p = work + 2 * n, *q = work + 3 * n;
-    double size = 0.0, rz = 0.0;
+    double size = 0.0, scale = 0.0, rz = 0.0;
     conduct_apply(nx, ny, nz, gx, gy, gz, diagonal, x, r);
     for (int64_t i = 0; i < n; i++) {
         r[i] = b[i] - r[i];
-        size += b[i] * b[i];
+        size += r[i] * r[i];
+        scale += b[i] * b[i];
     }
     precondition(&l, inverse, r, z);
     for (int64_t i = 0; i < n; i++) {
@@ -343,7 +346,7 @@ int64_t conduct_solve(int64_t nx, int64_t ny, int64_t nz, const double *gx, cons
             left += r[i] * r[i];
             sum += r[i];
         }
-        if (left <= rtol * rtol * size) {
+        if (left <= rtol * rtol * size || left <= 1e-28 * scale) {
             const double shift = sum / loss;
             for (int64_t i = 0; i < n; i++) x[i] += shift;
             return count;

@@ -46,7 +46,7 @@ def conductances(grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 class NetworkConduction:
     """Conduction of a network for `march.March`; keeps the factors of the last few step sizes."""
 
-    def __init__(self, grid: Grid, rtol: float = 1e-9) -> None:
+    def __init__(self, grid: Grid, rtol: float = 1e-7) -> None:
         self.lattice, self.rtol = Lattice(conductances(grid)), rtol
         self.diagonal_W_K = self.lattice.row_sum
         self._factors: dict[Any, Any] = {}

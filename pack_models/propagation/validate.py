@@ -177,7 +177,7 @@ def box_case(
         "run": {
             "until_s": until_s,
             "maps_s": [until_s],
-            "cg_rtol": 1e-12,
+            "cg_rtol": 1e-9,
             "step": {"largest_s": step_s, "adaptive": adaptive, "conduction_K": 0.5},
         },
     }
@@ -213,7 +213,7 @@ def observed_order(errors: Sequence[float]) -> float:
 def check_orders(model: str, sizes: Sequence[int] = (8, 16, 32)) -> Iterator[Row]:
     """Manufactured solution: order in the mesh width and in the step."""
     rate = analytic.eigenmode_rate(*BOX, (1, 1, 1))
-    errors = [mode_amplitude(model, n, 0.25, 50.0) - math.exp(-rate * 50.0) for n in sizes]
+    errors = [mode_amplitude(model, n, 0.5, 50.0) - math.exp(-rate * 50.0) for n in sizes]
     yield absolute(
         "a3 box eigenmode",
         model,
@@ -225,11 +225,9 @@ def check_orders(model: str, sizes: Sequence[int] = (8, 16, 32)) -> Iterator[Row
     )
     # In time: against the same mesh with a far smaller step, so that only the step's error is left.
     exact = mode_amplitude(model, 8, 1.0, 200.0)
-    errors = [mode_amplitude(model, 8, dt, 200.0) - exact for dt in (40.0, 20.0, 10.0)]
-    yield absolute(
-        "a3 box eigenmode", model, "order in dt, 40/20/10 s", 2.0, observed_order(errors), 0.15, ""
-    )
-    amplitude = mode_amplitude(model, sizes[-1], 1.0, 200.0)
+    errors = [mode_amplitude(model, 8, dt, 200.0) - exact for dt in (40.0, 20.0)]
+    yield absolute("a3 box eigenmode", model, "order in dt, 40/20 s", 2.0, observed_order(errors), 0.15, "")
+    amplitude = mode_amplitude(model, sizes[-1], 2.0, 200.0)
     name = f"amplitude at 200 s, n = {sizes[-1]}"
     yield relative(
         "a3 box eigenmode", model, name, math.exp(-rate * 200.0), amplitude, 5e-3 * (32 / sizes[-1]) ** 2
@@ -373,7 +371,7 @@ def explosion_case(
                 "until_s": 2e4,
                 "stop_above_K": wall_K + 80.0,
                 "maps_s": [2e4],
-                "step": {"largest_s": 50.0, "smallest_s": 0.01, "reaction_K": 2.0},
+                "step": {"largest_s": 20.0, "smallest_s": 0.01, "reaction_K": 1.0},
             },
         },
         "explosion",
