@@ -658,7 +658,7 @@ def _due_download(turn: _Turn) -> None:
         return
     if s.outstanding and s.uptime_s >= s.retry_at_s:
         turn.set(outstanding=frozenset())  # lost: they are missing again
-    if len(turn.s.outstanding) <= limits.WINDOW_BLOCKS // 2:
+    if len(turn.s.outstanding) <= limits.WINDOW_BLOCKS // 4:
         room = limits.WINDOW_BLOCKS - len(turn.s.outstanding)
         wanted = _missing(item, turn.s.outstanding, room)
         if wanted:

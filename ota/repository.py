@@ -14,8 +14,9 @@ Every target carries ``custom`` (checked by ``custom_fields``)::
 
 The director's targets repeat hash and length and add ``ecuIdentifiers {serial: {hardwareId}}``.
 
-Folder: ``metadata/`` with consistent-snapshot names, ``targets/<sha256>.<name>``; private keys never. Times
-are Unix seconds given by the caller, so a repository can be rebuilt byte for byte with Ed25519 keys.
+Folder: ``metadata/`` with consistent-snapshot names, ``targets/<folder>/<sha256>.<name>`` (any web server
+can serve it); private keys never. Times are Unix seconds given by the caller, so a repository can be rebuilt
+byte for byte with Ed25519 keys.
 """
 
 from __future__ import annotations
@@ -236,14 +237,18 @@ class Repository:
         """Put an artifact into an unsigned targets role and its bytes into ``targets/``."""
         target = target_file(name, data, custom)
         cast(Targets, metadata.signed).targets[name] = target
-        path = self.targets_dir / f"{target.hashes['sha256']}.{name.replace('/', '_')}"
+        folder, _, base = name.rpartition("/")
+        path = self.targets_dir / folder / f"{target.hashes['sha256']}.{base}"
+        inside = path.resolve().is_relative_to(self.targets_dir.resolve())
+        require(inside and base != "", Reason.FORMAT, f"target name {name!r}")
+        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             _write(path, data)
         return target
 
     def artifact(self, digest: bytes) -> bytes:
         """An artifact's bytes by SHA-256."""
-        for path in self.targets_dir.glob(f"{digest.hex()}.*"):
+        for path in self.targets_dir.rglob(f"{digest.hex()}.*"):
             return path.read_bytes()
         raise OtaError(Reason.NOT_FOUND, f"artifact {digest.hex()[:16]}…")
 

@@ -16,6 +16,7 @@ device repeats what does not arrive. Everything works with MQTT 3.1.1.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from .errors import Reason, require
 
@@ -41,10 +42,12 @@ def check_device(device: str) -> str:
     return device
 
 
+@lru_cache(maxsize=8192)
 def topic(device: str, leaf: str) -> str:
     return f"{PREFIX}/{check_device(device)}/{leaf}"
 
 
+@lru_cache(maxsize=8192)  # the same few topics per device, thousands of times
 def parse(name: str) -> tuple[str, str]:
     """(device, leaf) of a topic; FORMAT for anything else."""
     parts = name.split("/", 3)
