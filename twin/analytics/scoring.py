@@ -25,7 +25,6 @@ import pandas as pd
 from scipy import stats
 
 from twin.analytics.detectors.base import DetectorParams
-from twin.analytics.metrics import METRICS as METRICS
 from twin.telemetry.frame import PackInfo
 from twin.telemetry.reader import RunFolder
 

@@ -434,7 +434,7 @@ def _place(row: dict[Any, Any]) -> Place:
 
 def _levels(low: NDArray[Any], high: NDArray[Any], limits: dict[str, float]) -> tuple[Level, ...]:
     """Limits that lie near enough to the data to be drawn without flattening it."""
-    bottom, top = float(np.nanmin(low)), float(np.nanmax(high))
+    bottom, top = float(np.fmin.reduce(low)), float(np.fmax.reduce(high))
     margin = max(top - bottom, 1e-9)
     return tuple(
         Level(label=label, y=value)
@@ -468,10 +468,12 @@ def _deviation(story: Story) -> list[Figure]:
         t_bin, offset_mV = means(t_s, 1e3 * (volts - middle[:, None]), 400)
         minutes = (t_bin[1] - t_bin[0]) / 60.0 if t_bin.size > 1 else 0.0
         others = np.delete(offset_mV, [group - 1 for group in groups], axis=1)
-        low, high = others.min(axis=1), others.max(axis=1)
+        if others.shape[1] == 0:
+            continue
+        low, high = np.fmin.reduce(others, axis=1), np.fmax.reduce(others, axis=1)  # a silent channel is NaN
         # Near empty all groups part by hundreds of mV; the view begins with what is usual before that.
         usual_mV = max(5.0 * float(np.nanmedian(high - low)) / 2.0, 10.0)
-        cut = bool(np.nanmax(np.abs(offset_mV)) > 2.0 * usual_mV)
+        cut = bool(np.fmax.reduce(np.abs(offset_mV), axis=None) > 2.0 * usual_mV)
         panels.append(
             TimePanel(
                 title=f"{info.path}: group voltage minus the pack's median" + (" (axis cut)" if cut else ""),

@@ -136,11 +136,12 @@ def record(
     hours: float = 24.0,
     period_s: float = 10.0,
     short: tuple[int, int, float, float] | None = (1, 9, 6.0, 40.0),
+    silent: int | None = None,
     seed: int = 1,
     overwrite: bool = False,
     complete: bool = True,
 ) -> RunFolder:
-    """Write a run; `short` is (pack index, group from 0, hour, ohm)."""
+    """Write a run; `short` is (pack index, group from 0, hour, ohm), `silent` a group that is not heard."""
     rng = np.random.default_rng(seed)
     infos = [pack_info(rack=f"rack-{k + 1}", n_series=n_series) for k in range(racks)]
     plant = Plant(racks, n_series, rng)
@@ -201,6 +202,8 @@ def record(
             current = plant.step(np.full(racks, wish[i]), float(ambient[i]), period_s)
             volts = plant.measure()
             pack_V = volts.sum(axis=1)
+            if silent is not None:
+                volts[:, silent] = np.nan
             sensors = np.array(infos[0].sensor_group) - 1
             kelvin = plant.temperature[:, sensors] + 0.1 * rng.normal(size=(racks, sensors.size))
             power = current * pack_V

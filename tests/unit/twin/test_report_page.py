@@ -166,6 +166,23 @@ def test_a_run_of_which_little_is_known(tmp_path: Path) -> None:
     assert [figure.key for figure in all_figures(run)] == ["timeline", "soc", "voltage", "temperature"]
 
 
+@pytest.mark.parametrize(("n_series", "silent"), [(1, None), (1, 0), (4, 2)])
+def test_packs_of_one_group_and_silent_channels(tmp_path: Path, n_series: int, silent: int | None) -> None:
+    run = fake_run.record(
+        tmp_path / "x", racks=1, n_series=n_series, hours=2.0, short=(0, 0, 1.0, 40.0), silent=silent
+    )
+    figures = {figure.key: figure for figure in all_figures(run)}
+    assert ("deviation" in figures) == (n_series > 1)
+    (voltage,) = figures["voltage"].panels
+    assert isinstance(voltage, TimePanel)
+    assert np.isfinite(voltage.bands[0].low).all() == (n_series > 1 or silent is None)
+    if n_series > 1:
+        deviation = figures["deviation"].panels[0]
+        assert isinstance(deviation, TimePanel)
+        assert np.isfinite(deviation.bands[0].low).all()
+    build_report(run.path)
+
+
 def test_it_cannot_be_written_or_there_is_no_run(tmp_path: Path) -> None:
     run = silent_run(tmp_path / "x", [])
     (run.path / "report.html").mkdir()
