@@ -1,7 +1,7 @@
 """Makes catalogue entries of cells: circuits identified from PyBaMM or from measurements.
 
     python -m pack_models.cells.identify chen2020 --out pack_models/catalogue/cells
-    python -m pack_models.cells.identify m50_measured --data ../shared/data/battery --out …
+    python -m pack_models.cells.identify hg2_measured --data ../shared/data/battery --out pack_models/catalogue/cells
 
 Each recipe is a row of RECIPES. A recipe states what was fitted, to what, and with which residual; the
 profiles used to test the result are not among those used to make it (pack_models/README.md).
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pack_models.catalogue import unit_of
 from pack_models.cells.fit import CircuitFit, Record, fit_circuit
+from pack_models.cells.measured import hg2_drives, hg2_open_circuit
 from pack_models.cells.pybamm_engine import cell_window, load_pybamm, open_circuit, run_profile
 
 FloatArray = NDArray[np.float64]
@@ -99,7 +100,6 @@ def _tables(fits: list[CircuitFit]) -> dict[str, FloatArray]:
     }
 
 
-M50_SHEET = "LG Chem INR21700-M50 product figures as quoted by Chen et al. 2020 (5 Ah, 2.5-4.2 V, 1.5 C discharge, 0.7 C charge)"
 M50_NUMBERS: dict[str, tuple[float, str, str]] = {
     "voltage_min_V": (2.5, "chen2020", ""),
     "voltage_max_V": (4.2, "chen2020", ""),
@@ -107,17 +107,19 @@ M50_NUMBERS: dict[str, tuple[float, str, str]] = {
     "temperature_max_K": (CELSIUS_K + 60, "sheet", "discharge; charge to 45 degC"),
     "charge_current_max_A": (3.5, "sheet", "0.7 C, continuous, 0 to 45 degC"),
     "discharge_current_max_A": (7.5, "sheet", "1.5 C, continuous"),
-    "mass_kg": (0.0685, "chen2020", ""),
+    "mass_kg": (0.0685, "sheet", ""),
     "heat_capacity_J_per_K": (65.0, "heat", "0 to 60 degC"),
     "reference_temperature_K": (298.15, "chen2020", ""),
     "hysteresis_rate": (0.0, "chen2020", "no hysteresis in this cell"),
 }
 M50_SOURCES = {
-    "chen2020": "Chen et al., J. Electrochem. Soc. 167 (2020) 080534; parameter set Chen2020 of PyBaMM 26.10.1.1 (BSD-3-Clause)",
-    "oregan2022": "O'Regan et al., Electrochim. Acta 425 (2022) 140700; half-cell entropic coefficients of parameter set "
-    "ORegan2022 of PyBaMM 26.10.1.1 (BSD-3-Clause), combined over the window 2.5 to 4.2 V",
-    "sheet": M50_SHEET,
-    "heat": "mass times 950 J/(kg K), a usual value for 21700 NMC cells (assumption; range in print 880 to 1050)",
+    "chen2020": "Chen et al., J. Electrochem. Soc. 167 (2020) 080534; parameter set Chen2020 of "
+    "PyBaMM 26.10.1.1 (BSD-3-Clause)",
+    "oregan2022": "O'Regan et al., Electrochim. Acta 425 (2022) 140700; half-cell entropic coefficients of "
+    "parameter set ORegan2022 of PyBaMM 26.10.1.1 (BSD-3-Clause), combined over the window 2.5 to 4.2 V",
+    "sheet": "LG Chem INR21700-M50 product figures, recalled, not checked here (5 Ah, 2.5 to 4.2 V, "
+    "1.5C discharge, 0.7C charge, 68.5 g)",
+    "heat": "mass times 950 J/(kg K), a usual value for 21700 cells (assumption; range in print 880 to 1050)",
 }
 
 
@@ -127,7 +129,10 @@ def chen2020(data: Path | None) -> dict[str, Any]:
     temperature_K = CELSIUS_K + np.array([-10.0, 0.0, 10.0, 25.0, 35.0, 45.0, 60.0])
     fits = [fit_pybamm("Chen2020", float(T), 5.0, cut_V=2.6) for T in temperature_K]
     window = cell_window("Chen2020")
-    fitted = "least squares on the DFN with this parameter set under pulses of 1C and 2C (pack_models.cells.identify chen2020)"
+    fitted = (
+        "least squares on the DFN with this parameter set under pulses of 1C and 2C "
+        "(pack_models.cells.identify chen2020)"
+    )
     return {
         "name": "lgm50_chen2020",
         "about": "LG M50 5 Ah, NMC811 | graphite-SiOx, as the Doyle-Fuller-Newman model with Chen2020 sees it",
@@ -163,7 +168,85 @@ def _residuals(temperature_K: FloatArray, fits: list[CircuitFit]) -> dict[str, f
     }
 
 
-RECIPES: dict[str, Callable[[Path | None], dict[str, Any]]] = {"chen2020": chen2020}
+HG2_TRAINING = ("Mixed1", "Mixed2", "Mixed3", "Mixed5")  # Mixed4 and LA92 are kept for the test
+HG2_SOURCES = {
+    "kollmeyer": "measured by Kollmeyer et al., McMaster University, Mendeley Data cp3473x7xv version 3 (CC BY 4.0)",
+    "sheet": "LG Chem INR18650-HG2 product figures, recalled, not checked here (3 Ah, 2.5 to 4.2 V, 20 A)",
+    "heat": "mass times 950 J/(kg K), a usual value for 18650 cells (assumption; range in print 850 to 1050)",
+    "guess": "usual for NMC | graphite-SiOx; the measured branches stand at C/20, so part of the gap is polarisation",
+    "fit": "least squares on the measured drive cycles Mixed1, 2, 3 and 5 at each ambient temperature "
+    "(pack_models.cells.identify hg2_measured)",
+}
+HG2_NUMBERS: dict[str, tuple[float, str, str]] = {
+    "capacity_Ah": (2.778, "kollmeyer", "C/20 discharge at 25 degC, 4.2 to 2.8 V"),
+    "voltage_min_V": (2.5, "sheet", ""),
+    "voltage_max_V": (4.2, "sheet", ""),
+    "temperature_min_K": (CELSIUS_K - 20, "sheet", "discharge; charge from 0 degC"),
+    "temperature_max_K": (CELSIUS_K + 60, "sheet", "discharge; charge to 50 degC"),
+    "charge_current_max_A": (4.0, "sheet", "continuous, 0 to 50 degC"),
+    "discharge_current_max_A": (20.0, "sheet", "continuous"),
+    "mass_kg": (0.047, "sheet", ""),
+    "heat_capacity_J_per_K": (44.6, "heat", "0 to 60 degC"),
+    "reference_temperature_K": (298.15, "kollmeyer", ""),
+    "hysteresis_rate": (0.0, "guess", "hysteresis not modelled"),
+}
+
+
+def hg2_measured(data: Path | None) -> dict[str, Any]:
+    """LG HG2 from measurements: C/20 open circuit, circuit from drive cycles at five ambient temperatures."""
+    if data is None:
+        raise SystemExit("recipe hg2_measured needs --data, the folder with lg_hg2_*.parquet")
+    discharge_V, charge_V = hg2_open_circuit(data, OCV_SOC)
+    # At the top the charge branch ends in constant voltage; the discharge branch starts from rest there.
+    ocv_V = np.maximum.accumulate(0.5 * (discharge_V + charge_V))
+    runs = [run for run in hg2_drives(data) if run.name in HG2_TRAINING]
+    temperatures = sorted({run.ambient_K for run in runs})
+    fits = []
+    for ambient_K in temperatures:
+        records = []
+        for run in runs:
+            if run.ambient_K == ambient_K:
+                open_V = np.interp(run.soc, OCV_SOC, ocv_V)
+                used = ((run.soc > 0.03) & (run.soc < 0.999)).astype(float)
+                records.append(
+                    Record(
+                        np.diff(run.time_s),
+                        run.current_A[1:],
+                        run.soc[1:],
+                        (open_V - run.voltage_V)[1:],
+                        used[1:],
+                    )
+                )
+        fits.append(fit_circuit(records, TABLE_SOC, bounds_s=TIME_CONSTANT_BOUNDS_s, thinning=3))
+    temperature_K = np.array(temperatures)
+    return {
+        "name": "lghg2_measured",
+        "about": "LG HG2 3 Ah 18650, NMC | graphite-SiOx, identified from measured drive cycles",
+        "chemistry": "NMC | graphite-SiOx",
+        "form": "18650 cylindrical",
+        "pybamm": None,
+        "numbers": HG2_NUMBERS,
+        "curves": {
+            "ocv_soc": (OCV_SOC, "kollmeyer", ""),
+            "ocv_V": (ocv_V, "kollmeyer", "mean of C/20 discharge and charge at 25 degC"),
+            "entropic_V_per_K": (np.zeros(OCV_SOC.size), "guess", "not identified: zero"),
+            "hysteresis_V": (np.zeros(OCV_SOC.size), "guess", "not modelled: zero"),
+            "table_soc": (TABLE_SOC, "fit", ""),
+            "table_temperature_K": (temperature_K, "fit", ""),
+            **{
+                key: (value, "fit", "-10 to 40 degC, drive cycles up to 6C")
+                for key, value in _tables(fits).items()
+            },
+        },
+        "fit": _residuals(temperature_K, fits),
+        "sources": HG2_SOURCES,
+    }
+
+
+RECIPES: dict[str, Callable[[Path | None], dict[str, Any]]] = {
+    "chen2020": chen2020,
+    "hg2_measured": hg2_measured,
+}
 
 
 # ---- writing -------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from pack_models.cells.pybamm_engine import MODELS, SolverError, shared_engine
 from pack_models.cells.tables import StepTableMaker, cell_tables
 from pack_models.layout import Layout
 
-VOLTAGE_TOLERANCE_V = 1e-6  # parallel cells agree this well at the end of a step
+VOLTAGE_TOLERANCE_V = 1e-5  # parallel cells agree this well at the end of a step
 ROUNDS = 12
 
 
@@ -89,6 +89,7 @@ class PybammBank:
         self._y = self._engine.initial_state(np.clip(start_soc, 0.0, 1.0))
         self._short_S = np.zeros(n)
         self._last_V = np.zeros(n)
+        self._slope_scale = np.ones(n)  # learnt slope of each model over that of the circuit
         self._pack_current_A = np.zeros(packs)
         self._ledger = np.zeros((packs, kernel.LEDGER_COLUMNS))
         self._given_J, self._given_C = np.zeros(packs), np.zeros(packs)
@@ -179,6 +180,7 @@ class PybammBank:
             slope_ohm,
             drift_ohm,
         )
+        slope_ohm *= self._slope_scale
         return self._last_V + (slope_ohm - drift_ohm) * self.cell_current_A, slope_ohm
 
     def thevenin(
@@ -219,6 +221,7 @@ class PybammBank:
         bleed_S = np.where(on, self._balancing_S, 0.0)
         shunt_S = self._over_groups(self._short_S) + bleed_S
         e_V, r_ohm = self._forecast(temperature_K, dt_s)
+        circuit_ohm = r_ohm / self._slope_scale
         single = (self._per_group == 1) & (shunt_S == 0.0)
         current_A, first_V, end_V = np.zeros(self.soc.size), np.zeros(self.soc.size), np.zeros(self.soc.size)
         level, y = self.soc.copy(), self._y.copy()
@@ -248,9 +251,9 @@ class PybammBank:
             first_V[cells] = path.voltage_V[0] - drop_V
             end_V[cells] = path.voltage_V[-1] - drop_V
             level[cells] = path.soc[-1]
-            # Secant slopes where two different currents were tried; the circuit's slope until then.
+            # Secant slopes where two clearly different currents were tried.
             moved_A = current_A[cells] - before_A
-            learned = (np.abs(moved_A) > 1e-7) & (before_V != 0.0)
+            learned = (np.abs(moved_A) > 1e-3) & (before_V != 0.0)
             slope = np.where(learned, (before_V - end_V[cells]) / np.where(learned, moved_A, 1.0), 0.0)
             trusted = learned & (slope > 0.2 * r_ohm[cells]) & (slope < 5.0 * r_ohm[cells])
             r_ohm[cells] = np.where(trusted, slope, r_ohm[cells])
@@ -266,6 +269,7 @@ class PybammBank:
                 f"pack {layout.group_pack[worst]} group {worst}: parallel cells still differ by "
                 f"{mismatch_V[worst]:.2g} V after {ROUNDS} rounds; take a shorter step than {dt_s:g} s"
             )
+        self._slope_scale[:] = np.clip(r_ohm / circuit_ohm, 0.3, 3.0)
         self._account(y, level, current_A, first_V, end_V, group_V, bleed_S, pack_A, float(dt_s))
         valid_K = self.design.table_temperature_K
         for column, outside in (
@@ -368,6 +372,7 @@ class PybammBank:
             "cell_current_A": self.cell_current_A,
             "heat_W": self.heat_W,
             "last_V": self._last_V,
+            "slope_scale": self._slope_scale,
             "group_voltage_V": self.group_voltage_V,
             "pack_voltage_V": self.pack_voltage_V,
             "pack_power_W": self.pack_power_W,
