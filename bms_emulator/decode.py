@@ -34,13 +34,21 @@ _MATCH = np.array([0] + [row.match for row in isa.INSTRUCTIONS], dtype=np.int64)
 _MASK = np.array([0] + [row.mask for row in isa.INSTRUCTIONS], dtype=np.int64)
 _N = isa.N_OPS
 
-_C_FORMAT = np.array([row.format for row in isa.COMPRESSED], dtype=np.int64)
 _C_MATCH = np.array([row.match for row in isa.COMPRESSED], dtype=np.int64)
 _C_MASK = np.array([row.mask for row in isa.COMPRESSED], dtype=np.int64)
 _C_BASE = np.array([OP[row.base] for row in isa.COMPRESSED], dtype=np.int64)
 _C_LINK = np.array([row.link for row in isa.COMPRESSED], dtype=np.int64)
 _C_ILLEGAL = np.array([row.illegal for row in isa.COMPRESSED], dtype=np.int64)
 _C_N = len(isa.COMPRESSED)
+# Layouts: selectors of rd, rs1, rs2, sign width, number of pieces; then the pieces.
+_C_LAYOUT = np.array(
+    [(f.rd, f.rs1, f.rs2, f.signed, len(f.pieces)) for f in (row.layout for row in isa.COMPRESSED)],
+    dtype=np.int64,
+)
+_C_PIECES = np.zeros((_C_N, 8, 3), dtype=np.int64)
+for _i, _row in enumerate(isa.COMPRESSED):
+    for _j, _piece in enumerate(_row.layout.pieces):
+        _C_PIECES[_i, _j] = _piece
 
 _JAL, _LUI, _AUIPC = OP["jal"], OP["lui"], OP["auipc"]
 _BEQ, _BGEU = OP["beq"], OP["bgeu"]
@@ -92,9 +100,21 @@ def fields32(word):
 
 
 @inner
-def _bits(word, high, low, to):
-    """Bits high..low of `word`, moved so that the lowest stands at bit `to`."""
-    return ((word >> low) & ((1 << (high - low + 1)) - 1)) << to
+def _selected(word, selector, link):
+    """Register number that a compressed word gives by a selector of `isa.Layout`."""
+    if selector == isa.FULL:
+        return (word >> 7) & 31
+    if selector == isa.LOW:
+        return 8 + ((word >> 2) & 7)
+    if selector == isa.HIGH:
+        return 8 + ((word >> 7) & 7)
+    if selector == isa.SECOND:
+        return (word >> 2) & 31
+    if selector == isa.SP:
+        return 2
+    if selector == isa.LINK:
+        return link
+    return 0
 
 
 @jit
@@ -103,91 +123,24 @@ def fields16(word):
     for row in range(_C_N):
         if word & _C_MASK[row] != _C_MATCH[row]:
             continue
-        op = _C_BASE[row]
-        fmt = _C_FORMAT[row]
-        rd = (word >> 7) & 31
-        rs2 = (word >> 2) & 31
-        rd_short = 8 + ((word >> 2) & 7)
-        rs1_short = 8 + ((word >> 7) & 7)
-        imm6 = sign_extend(_bits(word, 12, 12, 5) | _bits(word, 6, 2, 0), 6)
-        r_d, r_1, r_2, imm = 0, 0, 0, 0
-        if fmt == isa.C_ADDI4SPN:
-            imm = _bits(word, 12, 11, 4) | _bits(word, 10, 7, 6) | _bits(word, 6, 6, 2) | _bits(word, 5, 5, 3)
-            r_d, r_1 = rd_short, 2
-        elif fmt == isa.C_LW or fmt == isa.C_SW:
-            imm = _bits(word, 12, 10, 3) | _bits(word, 6, 6, 2) | _bits(word, 5, 5, 6)
-            r_1 = rs1_short
-            if fmt == isa.C_LW:
-                r_d = rd_short
-            else:
-                r_2 = rd_short
-        elif fmt == isa.C_ADDI:
-            r_d, r_1, imm = rd, rd, imm6
-        elif fmt == isa.C_J:
-            r_d = _C_LINK[row]
-            imm = sign_extend(
-                _bits(word, 12, 12, 11)
-                | _bits(word, 11, 11, 4)
-                | _bits(word, 10, 9, 8)
-                | _bits(word, 8, 8, 10)
-                | _bits(word, 7, 7, 6)
-                | _bits(word, 6, 6, 7)
-                | _bits(word, 5, 3, 1)
-                | _bits(word, 2, 2, 5),
-                12,
-            )
-        elif fmt == isa.C_LI:
-            r_d, imm = rd, imm6
-        elif fmt == isa.C_LUI:
-            r_d, imm = rd, imm6 << 12
-        elif fmt == isa.C_ADDI16SP:
-            r_d, r_1 = 2, 2
-            imm = sign_extend(
-                _bits(word, 12, 12, 9)
-                | _bits(word, 6, 6, 4)
-                | _bits(word, 5, 5, 6)
-                | _bits(word, 4, 3, 7)
-                | _bits(word, 2, 2, 5),
-                10,
-            )
-        elif fmt == isa.C_SHIFT:
-            r_d, r_1, imm = rs1_short, rs1_short, rs2
-            if (word >> 12) & 1:  # shift amounts above 31 do not exist in RV32C
-                return 0, 0, 0, 0, 0
-        elif fmt == isa.C_ANDI:
-            r_d, r_1, imm = rs1_short, rs1_short, imm6
-        elif fmt == isa.C_ARITH:
-            r_d, r_1, r_2 = rs1_short, rs1_short, rd_short
-        elif fmt == isa.C_BRANCH:
-            r_1 = rs1_short
-            imm = sign_extend(
-                _bits(word, 12, 12, 8)
-                | _bits(word, 11, 10, 3)
-                | _bits(word, 6, 5, 6)
-                | _bits(word, 4, 3, 1)
-                | _bits(word, 2, 2, 5),
-                9,
-            )
-        elif fmt == isa.C_SLLI:
-            r_d, r_1, imm = rd, rd, rs2
-        elif fmt == isa.C_LWSP:
-            r_d, r_1 = rd, 2
-            imm = _bits(word, 12, 12, 5) | _bits(word, 6, 4, 2) | _bits(word, 3, 2, 6)
-        elif fmt == isa.C_JR:
-            r_d, r_1 = _C_LINK[row], rd
-        elif fmt == isa.C_MV:
-            r_d, r_2 = rd, rs2
-        elif fmt == isa.C_ADD:
-            r_d, r_1, r_2 = rd, rd, rs2
-        elif fmt == isa.C_SWSP:
-            r_1, r_2 = 2, rs2
-            imm = _bits(word, 12, 9, 2) | _bits(word, 8, 7, 6)
+        imm = 0
+        for piece in range(_C_LAYOUT[row, 4]):
+            low, width, to = _C_PIECES[row, piece]
+            imm |= ((word >> low) & ((1 << width) - 1)) << to
+        if _C_LAYOUT[row, 3]:
+            imm = sign_extend(imm, _C_LAYOUT[row, 3])
         condition = _C_ILLEGAL[row]
         if condition == isa.ILLEGAL_IF_IMM_0 and imm == 0:
             return 0, 0, 0, 0, 0
-        if condition == isa.ILLEGAL_IF_RD_0 and rd == 0:
+        if condition == isa.ILLEGAL_IF_RD_0 and (word >> 7) & 31 == 0:
             return 0, 0, 0, 0, 0
-        return op, r_d, r_1, r_2, imm
+        return (
+            _C_BASE[row],
+            _selected(word, _C_LAYOUT[row, 0], _C_LINK[row]),
+            _selected(word, _C_LAYOUT[row, 1], 0),
+            _selected(word, _C_LAYOUT[row, 2], 0),
+            imm,
+        )
     return 0, 0, 0, 0, 0
 
 

@@ -123,28 +123,48 @@ OP_STOP = 194  # breakpoint
 OP_SKIP = 195  # injected fault: the instruction is fetched and has no effect
 
 
-# Operand formats of compressed instructions: (rd, rs1, rs2, immediate), named after their use.
-(
-    C_ADDI4SPN,
-    C_LW,
-    C_SW,
-    C_ADDI,
-    C_J,
-    C_LI,
-    C_LUI,
-    C_ADDI16SP,
-    C_SHIFT,
-    C_ANDI,
-    C_ARITH,
-    C_BRANCH,
-    C_SLLI,
-    C_LWSP,
-    C_JR,
-    C_MV,
-    C_ADD,
-    C_SWSP,
-    C_NONE,
-) = range(19)
+# Where a compressed instruction finds a register number: nowhere (x0), sp, bits 11-7, x8 + bits 4-2,
+# x8 + bits 9-7, bits 6-2, or the row's `link`.
+NO_REGISTER, SP, FULL, LOW, HIGH, SECOND, LINK = range(7)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Operands of a compressed format.
+
+    `pieces` of the immediate are (lowest bit in the word, number of bits, lowest bit in the immediate);
+    `signed` is its width when the top bit is a sign, else 0.
+    """
+
+    rd: int = NO_REGISTER
+    rs1: int = NO_REGISTER
+    rs2: int = NO_REGISTER
+    pieces: tuple[tuple[int, int, int], ...] = ()
+    signed: int = 0
+
+
+_IMM6 = ((12, 1, 5), (2, 5, 0))
+_JUMP = ((12, 1, 11), (11, 1, 4), (9, 2, 8), (8, 1, 10), (7, 1, 6), (6, 1, 7), (3, 3, 1), (2, 1, 5))
+_WORD = ((10, 3, 3), (6, 1, 2), (5, 1, 6))
+C_ADDI4SPN = Layout(LOW, SP, pieces=((11, 2, 4), (7, 4, 6), (6, 1, 2), (5, 1, 3)))
+C_LW = Layout(LOW, HIGH, pieces=_WORD)
+C_SW = Layout(rs1=HIGH, rs2=LOW, pieces=_WORD)
+C_ADDI = Layout(FULL, FULL, pieces=_IMM6, signed=6)
+C_J = Layout(LINK, pieces=_JUMP, signed=12)
+C_LI = Layout(FULL, pieces=_IMM6, signed=6)
+C_LUI = Layout(FULL, pieces=((12, 1, 17), (2, 5, 12)), signed=18)
+C_ADDI16SP = Layout(SP, SP, pieces=((12, 1, 9), (6, 1, 4), (5, 1, 6), (3, 2, 7), (2, 1, 5)), signed=10)
+C_SHIFT = Layout(HIGH, HIGH, pieces=((2, 5, 0),))
+C_ANDI = Layout(HIGH, HIGH, pieces=_IMM6, signed=6)
+C_ARITH = Layout(HIGH, HIGH, LOW)
+C_BRANCH = Layout(rs1=HIGH, pieces=((12, 1, 8), (10, 2, 3), (5, 2, 6), (3, 2, 1), (2, 1, 5)), signed=9)
+C_SLLI = Layout(FULL, FULL, pieces=((2, 5, 0),))
+C_LWSP = Layout(FULL, SP, pieces=((12, 1, 5), (4, 3, 2), (2, 2, 6)))
+C_JR = Layout(LINK, FULL)
+C_MV = Layout(FULL, rs2=SECOND)
+C_ADD = Layout(FULL, FULL, SECOND)
+C_SWSP = Layout(rs1=SP, rs2=SECOND, pieces=((9, 4, 2), (7, 2, 6)))
+C_NONE = Layout()
 
 # Conditions under which a matching encoding is nevertheless illegal.
 LEGAL, ILLEGAL_IF_IMM_0, ILLEGAL_IF_RD_0 = range(3)
@@ -159,7 +179,7 @@ class Compressed:
     """
 
     name: str
-    format: int
+    layout: Layout
     match: int
     mask: int
     base: str
