@@ -114,6 +114,7 @@ def assemble(scenario: Scenario, base_dir: Path) -> World:
             "thermal": _ladder(kind.thermal_model for kind in places),
             "bms": _ladder(f"{kind.bms_model} ({kind.bms_rate} rate)" for kind in places),
         },
+        profiles=profiles.digests,
         measured_period_us=to_us(scenario.telemetry.period_s),
         truth_period_us=to_us(scenario.telemetry.truth_period_s),
     )
@@ -130,25 +131,30 @@ class _Profiles:
         self.scenario = scenario
         self.base_dir = base_dir
         self.streams = streams
+        self.digests: dict[str, str] = {}
 
     def of(self, site: Site, name: str, spec: ProfileSpec, whole: bool = False) -> Profile:
         scenario = self.scenario
         if spec.synthetic is not None:
             stream = self.streams.generator(f"site/{site.name}/{name}")
-            return synthesise(spec, stream, scenario.duration_s, scenario.start)
-        return load_profile(spec, scenario.start, scenario.duration_s, self.base_dir, whole=whole)
+            profile = synthesise(spec, stream, scenario.duration_s, scenario.start)
+        else:
+            profile = load_profile(spec, scenario.start, scenario.duration_s, self.base_dir, whole=whole)
+        self.digests[f"{site.name}/{name}"] = profile.digest()
+        return profile
 
     def optional(self, site: Site, name: str, spec: ProfileSpec | None) -> Profile | None:
         return None if spec is None else self.of(site, name, spec)
 
-    def resolve(self, site: Site, strategy: Any) -> Any:
-        """A strategy with its own profile fields read."""
+    def resolve(self, site: Site, number: int, strategy: Any) -> Any:
+        """Strategy `number` of a site with its own profile fields read."""
         assert is_dataclass(strategy)
         found = {}
         for entry in fields(strategy):
             spec = getattr(strategy, entry.name)
             if isinstance(spec, ProfileSpec):
-                found[entry.name] = self.of(site, entry.name, spec, whole=entry.metadata.get("whole", False))
+                name = f"dispatch-{number + 1}/{entry.name}"
+                found[entry.name] = self.of(site, name, spec, whole=entry.metadata.get("whole", False))
         return replace(strategy, **found)  # type: ignore[type-var]
 
 
@@ -253,7 +259,7 @@ def _site(
         duration_s=profiles.scenario.duration_s,
         price=price,
     )
-    strategies: list[Strategy] = [profiles.resolve(site, strategy) for strategy in site.dispatch]
+    strategies: list[Strategy] = [profiles.resolve(site, k, s) for k, s in enumerate(site.dispatch)]
     return SiteControl(
         name=site.name,
         racks=tuple(slices),

@@ -34,6 +34,12 @@ PACKAGES = (
 )
 
 
+class RunInputError(ValueError):
+    """Input that is well-formed but cannot be run; nothing was written."""
+
+    exit_code = 2
+
+
 @dataclass(frozen=True)
 class RunResult:
     """Where the run lies and what it found."""
@@ -69,7 +75,7 @@ def run_scenario(
     """Simulate, analyse and report one scenario; nothing is written when the input is wrong."""
     from twin.analytics.evaluate import evaluate
     from twin.analytics.metrics import summary
-    from twin.analytics.run import to_rows
+    from twin.analytics.run import Watch, to_rows
     from twin.assemble import assemble, known
     from twin.world.plant import format_time
 
@@ -77,6 +83,10 @@ def run_scenario(
     marks = [clock()]
     scenario = load_scenario(path, overrides, seed)
     world = assemble(scenario, path.parent)
+    try:
+        Watch(scenario.analytics, world.packs)  # a detector that cannot work on a pack says so now
+    except ValueError as error:
+        raise RunInputError(f"{path}: analytics: {error}") from None
     end_us = world.clock.end_us
     marks.append(clock())
     with RunWriter(
@@ -102,6 +112,7 @@ def run_scenario(
             commit=git_commit(Path(__file__).parent),
             packages=package_versions(PACKAGES),
             fidelity=world.fidelity,
+            profiles=world.profiles,
             steps=world.step_counts(),
             zoom_windows=[vars(window) for window in world.clock.windows],
             balances=world.balances(),

@@ -28,6 +28,8 @@ FIGURES = "figures"
 class ReportError(Exception):
     """The report could not be written; the message says where and why."""
 
+    exit_code = 2
+
 
 def build_report(run_path: str | os.PathLike[str]) -> Path:
     """Write report.html and figures/*.png into a run folder; returns the page.

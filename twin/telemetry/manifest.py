@@ -62,6 +62,7 @@ class Manifest:
     commit: str = ""
     packages: dict[str, str] = field(default_factory=dict)
     fidelity: dict[str, str] = field(default_factory=dict)  # ladder -> rung
+    profiles: dict[str, str] = field(default_factory=dict)  # site/what -> SHA-256 of the series used
     steps: dict[str, int] = field(default_factory=dict)
     zoom_windows: list[dict[str, Any]] = field(default_factory=list)  # {"start_us", "end_us", "reasons"}
     code_names: dict[str, dict[str, str]] = field(default_factory=dict)  # column -> code or bit -> name

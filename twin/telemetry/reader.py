@@ -55,6 +55,8 @@ _FRAME_COLUMNS = (
 class RunReadError(Exception):
     """Not a run folder, an incomplete one, or one with a file missing or altered."""
 
+    exit_code = 2
+
 
 class RunFolder:
     """A finished run on disk."""

@@ -61,6 +61,8 @@ Index = slice | NDArray[np.integer] | None
 class RunWriteError(Exception):
     """The run folder could not be written; the message says where and why."""
 
+    exit_code = 2
+
 
 class RunWriter:
     """Writes one run folder; a context manager that removes the unfinished folder on any exception.

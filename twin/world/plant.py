@@ -90,6 +90,7 @@ class World:
     packs: tuple[PackInfo, ...]  # data sheets, shard by shard
     code_names: dict[str, dict[int, str]]  # of the coded telemetry columns
     fidelity: dict[str, str]  # ladder -> rungs in use
+    profiles: dict[str, str]  # site/what -> digest of the series
     measured_period_us: int
     truth_period_us: int
     steps: int = 0
