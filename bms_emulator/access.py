@@ -24,7 +24,8 @@ def load(st, mem, regions, op, address, t):
     """(value, status, mtval, device, cycles) of a load whose first cycle is `t`.
 
     A word at offset 1-3 or a half at offset 3 takes two transactions. Both are always made; if the first
-    fails, mtval is the address itself, if only the second fails, the address of the second word."""
+    fails, mtval is the address itself, if only the second fails, the address of the second word.
+    """
     offset = address & 3
     first = address - offset
     size = 4 if op == _LW else (2 if op in (_LH, _LHU) else 1)

@@ -7,7 +7,8 @@
     code = a.bytes()
 
 Compressed encodings come from the decoder read backwards: every 16-bit word is decoded once, so an encoding
-exists here exactly if it exists there."""
+exists here exactly if it exists there.
+"""
 
 from __future__ import annotations
 

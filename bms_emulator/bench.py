@@ -4,7 +4,8 @@ run.
 The kernels are the reference programs k_ekf_q16 (Kalman filter step of a battery cell) and k_crc32. Each is
 called over and over by a small loop while a 1 kHz timer interrupt (at 50 MHz) is served, so that the figures
 are those of long runs with exact cycles and interrupts on. Times are CPU time (median of several) because
-machines are shared."""
+machines are shared.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ that was decoded, CSRs, traps, sleep, fence.i, undecoded targets. The loop runs 
 back at the next block.
 
 A store into translated code discards its module (R_CODE). Compiled objects are kept on disk under a digest of
-their text in the folder TWIN_CACHE, or the user's cache folder."""
+their text in the folder TWIN_CACHE, or the user's cache folder.
+"""
 
 from __future__ import annotations
 

@@ -6,7 +6,8 @@ For each seed of `randprog.py` (half of them under timer interrupts) the end sta
 run is compared with: the same run in random slices; a snapshot taken at a random cycle and restored into
 another machine; the block engine (with thresholds so low that short programs are translated, too); a traced
 run. For every tenth seed, each retired instruction's cycle is also compared with the clock-by-clock model of
-`pipeline.py`."""
+`pipeline.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """LLVM text of translated code: one function made of blocks of predecoded instructions (see `blocks.py`).
 
 The text follows the loop instruction by instruction: registers stay in the state array, time and the number
-of retired instructions are added up per block, and every way out stores where the loop has to go on."""
+of retired instructions are added up per block, and every way out stores where the loop has to go on.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ wfi. mcycle loses the cycles of sleep; it keeps one more when the fetcher issues
 cycle. The fetch buffer holds three words and asks for one a cycle unless full, so it asks in that cycle only
 if *every* cycle since the last redirection took a word out. Hence the words and the cycles since then are
 equal, which is one compare with a key kept at each redirection: (target / 4) + s - (cycle of entry of the
-target)."""
+target).
+"""
 
 # numba infers the types of compiled functions; shapes and units stand in their docstrings.
 # mypy: allow-untyped-defs, allow-untyped-calls

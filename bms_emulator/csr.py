@@ -8,7 +8,8 @@ Counters. mcycle counts clocks of the gated core clock: it is kept as an offset 
 by writes and by sleep. A write takes effect at the end of the instruction's first cycle and replaces that
 cycle's increment. minstret counts what retires and is kept as an offset to the number of retired
 instructions; an instruction that writes it is not counted. mcountinhibit acts one cycle later than it is
-written, so the instruction that sets IR still counts and the one that clears it does not."""
+written, so the instruction that sets IR still counts and the one that clears it does not.
+"""
 
 # numba infers the types of compiled functions; shapes and units stand in their docstrings.
 # mypy: allow-untyped-defs, allow-untyped-calls

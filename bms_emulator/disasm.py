@@ -1,7 +1,8 @@
 """One instruction as text, from the same table that decodes it (`isa.py`).
 
 Written for error messages and traces: ABI register names, compressed instructions shown as what they stand
-for."""
+for.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@
     image.symbols     # [Symbol(name, address, size, is_function)], sorted by address
 
 Only what a bare-metal program needs is read: program headers and the symbol table. Format: System V ABI,
-chapter 4, and the RISC-V ELF psABI."""
+chapter 4, and the RISC-V ELF psABI.
+"""
 
 from __future__ import annotations
 

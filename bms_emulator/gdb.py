@@ -5,7 +5,8 @@
 
 One client, all-stop, one thread. `continue` runs in slices so that Ctrl-C is seen. Exact time goes on as the
 program runs and stands still while it is stopped; `monitor cycles` tells it. Protocol: GDB manual, appendix
-E."""
+E.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +63,8 @@ def serve(
     """Wait for one gdb on localhost, serve it until it leaves, then let the program run on to its end.
 
     `listening` is called with the port when the socket is open (port 0 picks a free one). After `kill` the
-    program does not run on. The cycle limit counts from the present cycle."""
+    program does not run on. The cycle limit counts from the present cycle.
+    """
     end = machine.cycle + max_cycles
     with socket.create_server(("127.0.0.1", port)) as server:
         chosen = server.getsockname()[1]

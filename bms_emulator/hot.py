@@ -87,7 +87,8 @@ def straight(
     they live in processor registers; everything else (devices, traps, CSRs, sleep) is `run`'s. The state goes
     in and out through `st`, with st[PC] as flat halfword index. Returns DONE, RARE (the instruction at the
     index was not run) or TARGET (redirected to a place that is not decoded yet: its straddle, and the key,
-    are still to be added)."""
+    are still to be added).
+    """
     regs = st[:17].view(np.int32)
     words = mem.view(np.int32)
     halves = mem.view(np.int16)

@@ -7,7 +7,8 @@ assembler (`asm.py`) and the tests that walk over every instruction.
 
 Compressed rows name the base instruction they expand to; the operand formats are those of the RVC chapter of
 the RISC-V unprivileged specification. Where Ibex is stricter than the specification's hints, the row has an
-`illegal` condition instead of a wider match."""
+`illegal` condition instead of a wider match.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ snapshot is two copies. Two engines give the same state: "interp" runs the loop 
 translates hot code (`blocks.py`).
 
 Devices written in Python are attached by name to `python` rows of the memory map; they see every access at
-its exact cycle, can raise interrupt lines and ask to be called at a cycle."""
+its exact cycle, can raise interrupt lines and ask to be called at a cycle.
+"""
 
 from __future__ import annotations
 
@@ -157,7 +158,8 @@ class Machine:
         """Put a program into memory and reset the processor to start it.
 
         The reference board starts at its fixed reset address, like the chip; a board with `tohost` starts at
-        the ELF entry and ends when the program stores a non-zero word to the symbol `tohost`."""
+        the ELF entry and ends when the program stores a non-zero word to the symbol `tohost`.
+        """
         placed = []
         for address, data, size in image.segments:
             memory = next((m for m in self.board.memories if m.base <= address < m.base + m.size), None)
@@ -199,7 +201,8 @@ class Machine:
         """Processor and hot devices as after power-on; memory stays, mtime and mcycle start from 0.
 
         The cycle count of the machine goes on from `at_cycle`: a reset in the middle of a simulation gives
-        the present cycle, so that time does not run backwards for the world around it."""
+        the present cycle, so that time does not run backwards for the world around it.
+        """
         st = self.st
         watch = int(st[S["WATCH"]]) if self._entry is not None else -1
         st[:] = 0
@@ -253,7 +256,8 @@ class Machine:
 
         Ends earlier at a halt, a breakpoint, or (with `lockup_stops`) a trap whose handler cannot be
         executed. An instruction whose cycle of entry is the end is not run. Slicing a run changes nothing in
-        it."""
+        it.
+        """
         if max_cycles is None and until is None and instructions is None:
             raise ValueError("say how far to run: max_cycles, until or instructions")
         end = NEVER - 64

@@ -5,7 +5,8 @@ the two pipeline stages, the three-word fetch buffer with its requests, the cont
 gate and the timer's interrupt flop, advanced one clock at a time, as described by the documentation and the
 structure of the lowRISC Ibex RTL (2 stages, RV32MFast, no branch target adder). Its instruction semantics are
 written again, too. It is slow (some microseconds per cycle) and exists to disagree with the fast loop where
-that one is wrong."""
+that one is wrong.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ trap handler repairs what can be repaired and folds cause, value, address and mc
 wrong cycle anywhere changes the result. The program always ends: it prints its hash and halts.
 
 Registers: x3 scratch memory, x4 trap stack, x24 timer, x25 hash, x26-x27 for the handler, x28-x31 for set-up
-code; the body uses the rest."""
+code; the body uses the rest.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 Words 0-16 are the registers seen as int32 (x0-x31, and a sink that takes every write to x0). Then follow the
 words named here, then `SLOTS` words for each device. Everything before `CANON_END` and all device words are
 *state*: equal runs have equal words there. The words from `CANON_END` to `DEVICES` only carry messages
-between the loop and Python. Cycles are counted from reset; `NEVER` is later than any run."""
+between the loop and Python. Cycles are counted from reset; `NEVER` is later than any run.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 Two kinds. A *hot* device lives inside the compiled loop: its file has `KIND`, `NAME`, `REGISTERS` and
 compiled functions `read` and `write`; its state is `state.SLOTS` words of the state array; its row is in
 `HOT` below and in the dispatch of `bus.py`. Any other device is a Python object with `read` and `write`
-(`machine.PythonDevice`); the loop leaves for every access to it, which costs some microseconds."""
+(`machine.PythonDevice`); the loop leaves for every access to it, which costs some microseconds.
+"""
 
 from __future__ import annotations
 

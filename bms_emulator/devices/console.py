@@ -1,7 +1,8 @@
 """Console and halt register: what a test program says and when it is done.
 
 A store that drives byte lane 0 of DATA prints that byte; a store to HALT with bit 0 set ends the run. Loads
-give 0."""
+give 0.
+"""
 
 # numba infers the types of compiled functions; shapes and units stand in their docstrings.
 # mypy: allow-untyped-defs, allow-untyped-calls

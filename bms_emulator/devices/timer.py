@@ -3,7 +3,8 @@
 The interrupt is a flop. It becomes 1 in the cycle after the one in which mtime >= mtimecmp, stays 1 until
 either half of mtimecmp is written, and is 0 for at least one cycle after that write. mtimecmp resets to 0, so
 the line is high from the first cycle on. A load gives mtime of its first cycle; a store acts at the end of
-its first cycle."""
+its first cycle.
+"""
 
 # numba infers the types of compiled functions; shapes and units stand in their docstrings.
 # mypy: allow-untyped-defs, allow-untyped-calls
