@@ -42,6 +42,7 @@ class CellBank(Protocol):
     pack_voltage_V: FloatArray  # (n_packs,) at the end of the last step, at the pack's terminals
     pack_power_W: FloatArray  # (n_packs,) mean over the last step, at the terminals
     heat_W: FloatArray  # (n_cells,) mean over the last step
+    outside_steps: IntArray  # (n_packs, 4) cell-steps below 0, above 1, colder, hotter than identified
 
     def thevenin(self, temperature_K: FloatArray, dt_s: float) -> tuple[FloatArray, FloatArray]:
         """(emf_V, resistance_ohm) of each pack at the end of a step of dt_s: V = emf - resistance * I."""

@@ -78,6 +78,41 @@ class BmsWatch:
         return events
 
 
+OUTSIDE = ("a cell is emptier", "a cell is fuller", "a cell is colder", "a cell is hotter")
+
+
+class WindowWatch:
+    """Says once for each pack and side when cells leave the range their model was identified for."""
+
+    def __init__(self, shard: PackShard) -> None:
+        self.shard = shard
+        self.said = np.zeros(shard.cells.outside_steps.shape, dtype=bool)
+
+    def changes(self, t_us: int) -> list[Event]:
+        new = (self.shard.cells.outside_steps > 0) & ~self.said
+        self.said |= new
+        events = []
+        for p, side in zip(*np.nonzero(new), strict=True):
+            path = self.shard.paths[p]
+            text = f"{OUTSIDE[side]} than the range of its model; its figures are extrapolated from here on"
+            events.append(
+                Event(
+                    t_us,
+                    path.site,
+                    path.rack,
+                    path.pack,
+                    -1,
+                    "plant",
+                    "out_of_range",
+                    "warning",
+                    1.0,
+                    "1",
+                    text,
+                )
+            )
+        return events
+
+
 @dataclass
 class World:
     """Everything that lives on the clock. Built by assemble.py, run by `run`."""
@@ -100,6 +135,7 @@ class World:
         self._recorder = Recorder(writer, self.shards, self.sites)
         self._progress = progress or (lambda now_us: None)
         self._watches = [BmsWatch(shard) for shard in self.shards]
+        self._windows = [WindowWatch(shard) for shard in self.shards]
         for fault, target in self.faults:
             self.clock.add_knot(to_us(fault.at_s))
             if fault.until_s is not None:
@@ -154,6 +190,8 @@ class World:
                 self._recorder.measured(now, shard)
             if now % self.truth_period_us == 0:
                 self._recorder.truth(now, shard)
+                for event in self._windows[number].changes(now):
+                    self._recorder.event(event)
         if now % self.measured_period_us == 0:
             self._recorder.meter(now)
             self._progress(now)
