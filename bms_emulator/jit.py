@@ -3,7 +3,7 @@
 numba's on-disk cache notices a change of the file that holds a function, but not a change of a function or a
 constant that it took from another file. Here the handlers, the cycle numbers and the bus live in different
 files, so a stale cache would silently run old rules. Every cached function is therefore stamped with a digest
-of *all* Python sources of this package.
+of all sources that take part in compiled code.
 """
 
 from __future__ import annotations
