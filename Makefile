@@ -1,12 +1,14 @@
 # make demo | test | bench | lint | clean: each sets up what it needs first (see .ci/setup.sh).
+# Long campaigns: make emulator-campaign | propagation-study | ota-campaign; their tables live in results/.
 SHELL := /bin/bash
 BIN := .venv/bin
 RUN ?= runs/demo
+SEEDS ?= 300
 
-.PHONY: setup demo test bench lint clean help
+.PHONY: help setup demo test bench lint clean emulator-campaign propagation-study ota-campaign
 
 help:
-	@sed -n '1p' Makefile
+	@sed -n '1,2s/^# //p' Makefile
 
 setup:
 	@bash .ci/setup.sh
@@ -15,13 +17,27 @@ demo: setup
 	@$(BIN)/twin run scenarios/first_light.yaml --out $(RUN) --overwrite
 
 test: setup
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -q
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 bench: setup
 	@$(BIN)/python -m twin.bench
+	@$(BIN)/python -m pack_models.bench
+	@$(BIN)/python -m bms_emulator.native
+	@$(BIN)/python -m bms_emulator bench
+	@$(BIN)/python -m pack_models.propagation bench
+	@$(BIN)/python -m ota bench
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+emulator-campaign: setup
+	@$(BIN)/python -m bms_emulator.campaign --seeds $(SEEDS)
+
+propagation-study: setup
+	@$(BIN)/python -m pack_models.propagation.validate
+
+ota-campaign: setup
+	@$(BIN)/python -m ota campaign
 
 clean:
 	rm -rf .venv .cache runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

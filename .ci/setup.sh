@@ -63,7 +63,7 @@ if [ -x .venv/bin/uv ]; then
 else
     pip=(.venv/bin/python -m pip install -q --disable-pip-version-check)
 fi
-"${pip[@]}" -c constraints.txt -e '.[mqtt,dev]'
+"${pip[@]}" -c constraints.txt -e '.[ota,dev]'
 # Packages taken for the measured data they ship (prices, loads, weather, driving cycles): never
 # imported, so installed without their dependencies and read through importlib.metadata.
 mapfile -t data < <(grep -E '^(ev2gym|emobpy|demandlib)==' constraints.txt)
