@@ -261,10 +261,12 @@ class Mcu:
 
     # ---- boot ROM -----------------------------------------------------------------------------------------
 
-    def power_on(self) -> bool:
+    def power_on(self, by_image: bool = False) -> bool:
         """Boot until a firmware runs or the permitted resets are used up; True if one runs.
 
         A new firmware that crashes resets the controller; the ROM counts those boots in the journal.
+        ``by_image``: the reset-cause register says that the image, not the supply, is the reason. Lost power
+        uses up boots too (they must be bounded), but does not blacklist a set that never failed by itself.
         """
         self.running = self.safe_mode = False
         self._forget()
@@ -275,11 +277,12 @@ class Mcu:
             if crashes >= limits.BOOT_ATTEMPTS_MAX and row is not None:
                 self._give_up_confirmed(row)
                 crashes = 0
-            if not self._rom():
+            if not self._rom(by_image):
                 self.boots.append(Boot(False, 0, b"", b"", False, 0, 0, Reason.NOT_BOOTABLE))
                 return False
             if self._run():
                 return True
+            by_image = True
             row = self.journal()
             crashes += row is not None and row.state == _CONFIRMED
         return False
@@ -297,7 +300,7 @@ class Mcu:
         else:
             self.safe_mode = True
 
-    def _rom(self) -> bool:
+    def _rom(self, by_image: bool) -> bool:
         """Choose and verify; leaves the journal so that what runs is what it names."""
         row = self.journal()
         if row is None:
@@ -308,10 +311,14 @@ class Mcu:
             row = Journal(1, *choice, *choice, _CONFIRMED, 0, Reason.FLASH_READ, bytes(8))
             self._put_journal(row)
         if row.state == _TEST:
-            if row.boots >= limits.BOOT_ATTEMPTS_MAX or not self._valid(row.slot, row.parameters):
-                row = self._revert(row, Reason.BOOT_ATTEMPTS if row.boots else Reason.SIGNATURE)
+            failed = bool(row.reason) or (by_image and row.boots > 0)
+            if not self._valid(row.slot, row.parameters):
+                row = self._revert(row, Reason.SIGNATURE, blacklist=True)
+            elif row.boots >= limits.BOOT_ATTEMPTS_MAX:
+                row = self._revert(row, Reason.BOOT_ATTEMPTS, blacklist=failed)
             else:
-                row = replace(row, sequence=row.sequence + 1, boots=row.boots + 1)
+                reason = int(Reason.SELF_TEST) if failed else 0
+                row = replace(row, sequence=row.sequence + 1, boots=row.boots + 1, reason=reason)
                 self._put_journal(row)
         if not self._valid(row.slot, row.parameters):
             choice = self._any_valid()
@@ -344,7 +351,7 @@ class Mcu:
 
         return max(found, key=rank, default=None)
 
-    def _revert(self, row: Journal, reason: Reason) -> Journal:
+    def _revert(self, row: Journal, reason: Reason, blacklist: bool) -> Journal:
         back = Journal(
             row.sequence + 1,
             row.previous_slot,
@@ -356,7 +363,8 @@ class Mcu:
             reason,
             row.manifest8,
         )
-        self._blacklist_add(row.manifest8)
+        if blacklist:
+            self._blacklist_add(row.manifest8)
         self._put_journal(back)
         return back
 
@@ -420,8 +428,8 @@ class Mcu:
             self._raise_counters(confirmed)
 
     def probation_expired(self) -> bool:
-        """The firmware's own timer: not confirmed in time, so reset."""
-        return self.power_on()
+        """The firmware's own timer: not confirmed in time, so reset; counts as a failure of the image."""
+        return self.power_on(by_image=True)
 
     # ---- OTA agent ----------------------------------------------------------------------------------------
 
@@ -487,6 +495,15 @@ class Mcu:
             hashlib.sha256(par).digest() if par else none,
         )
 
+    def _blacklisted(self, manifest8: bytes) -> bool:
+        listed = self.flash.read(self._blacklist, 8 * limits.BLACKLIST_MAX)
+        return any(listed[i : i + 8] == manifest8 for i in range(0, len(listed), 8))
+
+    def _still_wanted(self, row: Journal | None, manifest8: bytes) -> bool:
+        """A staged set that is neither installed nor known to fail."""
+        installed = row is not None and row.manifest8 == manifest8 and not row.reason
+        return not installed and not self._blacklisted(manifest8)
+
     def status(self) -> frames.Status:
         row = self.journal()
         counters = self.counters()
@@ -496,7 +513,7 @@ class Mcu:
         manifest8 = bytes(8)
         if row is not None and row.state == _TEST:
             phase = frames.McuPhase.TEST
-        elif staged is not None and (row is None or row.manifest8 != _id8(staged[0])):
+        elif staged is not None and self._still_wanted(row, _id8(staged[0])):
             manifest8 = _id8(staged[0])
             phase = frames.McuPhase.STAGED
             for c in staged[1].components:
@@ -551,9 +568,7 @@ class Mcu:
         )
         row = self.journal()
         require(row is not None and row.state == _CONFIRMED, Reason.BUSY, "running unconfirmed")
-        listed = self.flash.read(self._blacklist, 8 * limits.BLACKLIST_MAX)
-        known_bad = [listed[i : i + 8] for i in range(0, len(listed), 8)]
-        require(_id8(data) not in known_bad, Reason.BLACKLISTED, "set has failed here before")
+        require(not self._blacklisted(_id8(data)), Reason.BLACKLISTED, "set has failed here before")
         for c in new.components:
             size = self.config.slot_size if c.image_id == 0 else self.config.parameter_size
             require(c.length <= size, Reason.SLOT_SIZE, f"{c.length} B")
