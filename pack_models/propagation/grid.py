@@ -114,9 +114,9 @@ class Grid:
 def uniform_across(grid: Grid, axes: list[int]) -> Grid:
     """The grid with so much conductivity along `axes` that nothing varies there.
 
-    For the finite elements of a one-dimensional domain: one element across, trilinear, conducts a pattern that
-    alternates from edge to edge with a third of k only, so near thermal explosion rounding errors would grow into
-    such a pattern. The true solution has no gradient across and is unchanged.
+    For the finite elements of a one-dimensional domain: one element across, trilinear, conducts a pattern
+    that alternates from edge to edge with a third of k only, so near thermal explosion rounding errors
+    would grow into such a pattern. The true solution has no gradient across and is unchanged.
     """
     k = grid.k_W_mK.copy()
     for axis in axes:

@@ -28,7 +28,7 @@ from .problem import Problem, build
 
 # A mean-temperature cell is "resolved" along an axis when a volume is no wider than this many front
 # thicknesses.
-_FRONTS_PER_VOLUME = 2.0
+_FRONTS_PER_VOLUME = 2.5
 
 
 @dataclass(frozen=True)
@@ -89,27 +89,25 @@ def run_case(
 
 
 def resolution_warning(case: Case, grid: Grid) -> str | None:
-    """What a mesh cannot see: axes along which a volume is wider than twice the reaction front.
+    """What a mesh cannot see: axes along which a volume is too wide for the reaction front.
 
     The front under a rate ceiling is about sqrt(diffusivity/kmax) thick; with bare Arrhenius rates it is
     thinner than any mesh and no propagation time is independent of it.
     """
-    used = [case.sets[s] for s in sorted(set(case.cell_set.tolist()))]
-    reacting = [u for u in used if u.kinetics.reactions]
+    reacting = [u for u in (case.sets[s] for s in set(case.cell_set.tolist())) if u.kinetics.reactions]
     if not reacting or case.layout is None:
         return None
-    ceilings = [u.ceiling_1_s for u in reacting]
-    limited = all(
-        x.ceiling_1_s is not None or x.diffusion is not None or x.form == "source"
-        for u in reacting
-        for x in u.kinetics.reactions
-    )
-    if any(c is None for c in ceilings) and not limited:
-        return "no rate ceiling: propagation times depend on the mesh; set cell.rate_ceiling_1_s"
-    if any(c is None for c in ceilings):
-        return None
-    ceiling = max(c for c in ceilings if c is not None)
-    cell = case.layout.materials["cell"]
+    if case.rate_ceiling_1_s() is None:
+        limited = all(
+            x.ceiling_1_s is not None or x.diffusion is not None or x.form == "source"
+            for u in reacting
+            for x in u.kinetics.reactions
+        )
+        return (
+            None
+            if limited
+            else "no rate ceiling: propagation times depend on the mesh; set cell.rate_ceiling_1_s"
+        )
     axes = []
     for axis, name in enumerate("xyz"):
         widths = np.diff(grid.lines[axis])
@@ -117,7 +115,7 @@ def resolution_warning(case: Case, grid: Grid) -> str | None:
         arranged = (
             case.layout.grid_arrangement[axis] if case.kind == "pack" else case.n_cells if axis == 0 else 1
         )
-        front = float(np.sqrt(cell.k_W_mK[axis] / cell.rho_cp / ceiling))
+        front = case.front_thickness_m(axis) or np.inf
         if inside.any() and widths[inside].max() > _FRONTS_PER_VOLUME * front and (arranged > 1 or axis == 0):
             axes.append(
                 f"{name} ({1e3 * widths[inside].max():.1f} mm wide volumes, front {1e3 * front:.1f} mm)"
@@ -128,6 +126,14 @@ def resolution_warning(case: Case, grid: Grid) -> str | None:
         f"this mesh cannot see propagation along {', '.join(axes)}; "
         "times of cells reached that way are too late or missing"
     )
+
+
+def _correction(case: Case, grid: Grid) -> list[float] | None:
+    """Factors on the cells' conductivity along x, y, z that the network's front correction applied."""
+    if case.layout is None or not (grid.cell >= 0).any():
+        return None
+    index = int(grid.material[grid.cell >= 0][0])
+    return (grid.k_W_mK[index] / np.array(case.layout.materials["cell"].k_W_mK)).tolist()
 
 
 def _result(
@@ -211,6 +217,7 @@ def _run_network(
         "mesh": list(grid.shape),
         "stopped_early": stopped,
         "warning": resolution_warning(case, grid),
+        "front_correction": _correction(case, grid),
         "timing": {
             "wall_s": time.perf_counter() - wall,
             "cpu_s": time.process_time() - cpu,

@@ -35,7 +35,7 @@ from .run import network_march
 
 # Coarse enough for two minutes of 200 samples, fine enough to see jumps from row to row; its bias is in the
 # README.
-MESH = (8, 6, 5)
+MESH = (6, 8, 6)
 RULES = STEPS["network"]
 # 5-95 % of a lognormal variable lies within a factor 2.
 _FACTOR_TWO = float(np.log(2.0) / norm.ppf(0.95))

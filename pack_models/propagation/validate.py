@@ -690,15 +690,17 @@ def check_pack(model: str, refine: bool) -> Iterator[Row]:
             yield absolute(
                 name, model, f"cell {i} peak mean", peak, result.summary["cells"][i]["peak_mean_K"], 10.0, "K"
             )
+        excess = max(0.0, wall - 70.0)
+        yield Row(name, model, "wall time of 700 s (60 s for 600 s), s", 70.0, wall, excess, 0.0, "s")
         yield Row(
             name,
             model,
-            "wall time of 700 s, s (60 s for 600 s)",
-            70.0,
-            wall,
-            wall - 70.0 if wall > 70.0 else 0.0,
+            "memory, MB",
+            1000.0,
+            m := result.facts["timing"]["memory_MB"],
+            max(0.0, m - 1e3),
             0.0,
-            "s",
+            "MB",
         )
     else:
         yield relative(name, model, "first interval, s", PACK_37K[1] - PACK_37K[0], cells[1] - cells[0], 0.10)
@@ -720,7 +722,7 @@ def check_pack(model: str, refine: bool) -> Iterator[Row]:
                     0.0,
                     value,
                     value,
-                    0.05,
+                    0.05 if model == "fem" else 0.10,  # the network's bias is stated, not hidden
                     "%",
                 )
 

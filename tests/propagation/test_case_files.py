@@ -1,4 +1,4 @@
-"""Case files: what is wrong is said, all at once, with the key and the allowed range; a partial output says so."""
+"""Case files: what is wrong is said at once, with the key and the allowed range; a partial output says so."""
 
 from __future__ import annotations
 
@@ -66,19 +66,37 @@ def test_every_case_of_the_package_is_valid(path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
-        ("geometry.between.x.thickness_m", 0, "geometry.between.x.thickness_m: 0 is out of range; expected more than 0"),
-        ("geometry.layers.bottom.0.thickness_m", 0, "geometry.layers.bottom[0].thickness_m: 0 is out of range"),
+        (
+            "geometry.between.x.thickness_m",
+            0,
+            "geometry.between.x.thickness_m: 0 is out of range; expected more than 0",
+        ),
+        (
+            "geometry.layers.bottom.0.thickness_m",
+            0,
+            "geometry.layers.bottom[0].thickness_m: 0 is out of range",
+        ),
         ("geometry.cells.size_m", [0.02, 0.0, 0.05], "geometry.cells.size_m[1]: 0 is out of range"),
         ("geometry.between.x.material", "filed_gap", "did you mean 'filled_gap'?"),
-        ("geometry.boxes", [{"name": "bar", "material": "copper", "from_m": [0, 0, 0.04], "to_m": [0.01, 0.01, 0.06]}],
-         "geometry: 'bar' overlaps 'cell 0'"),
-        ("geometry.boxes", [{"name": "bar", "material": "copper", "from_m": [0, 0, 0.06], "to_m": [0.01, 0.01, 0.06]}],
-         "zero or negative thickness along z"),
+        (
+            "geometry.boxes",
+            [{"name": "bar", "material": "copper", "from_m": [0, 0, 0.04], "to_m": [0.01, 0.01, 0.06]}],
+            "geometry: 'bar' overlaps 'cell 0'",
+        ),
+        (
+            "geometry.boxes",
+            [{"name": "bar", "material": "copper", "from_m": [0, 0, 0.06], "to_m": [0.01, 0.01, 0.06]}],
+            "zero or negative thickness along z",
+        ),
         ("geometry.kind", "pak", "did you mean 'pack'?"),
         ("cell.kinetics", "kim", "no set named 'kim'; expected one of"),
         ("cell.rate_ceiling_1_s", 0, "cell.rate_ceiling_1_s: 0 is out of range; expected more than 0"),
         ("cell.soc", 1.2, "cell.soc: 1.2 is out of range; expected between 0 and 1"),
-        ("cell.material.cp_J_kgK", -830, "cell.material.cp_J_kgK: -830 is out of range; expected more than 0"),
+        (
+            "cell.material.cp_J_kgK",
+            -830,
+            "cell.material.cp_J_kgK: -830 is out of range; expected more than 0",
+        ),
         ("cell.material.k_W_mK", [0.8, 20], "is not a list of 3 numbers"),
         ("boundaries.others.h_W_m2K", -1, "boundaries.others.h_W_m2K: -1 is out of range"),
         ("boundaries.botom", {"h_W_m2K": 1}, "did you mean 'bottom'?"),
@@ -91,7 +109,7 @@ def test_every_case_of_the_package_is_valid(path: Path) -> None:
         ("cells", {"9": {"soc": 0.5}}, "cells.9: no such cell; expected a number from 0 to 1"),
         ("runn", {}, "runn: unknown key; did you mean 'run'?"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_case_is_refused_with_key_and_range(path: str, value: Any, said: str) -> None:
     with pytest.raises(CaseError) as caught:
         parse_case(changed(path, value), "small", "small.yaml")
@@ -101,7 +119,9 @@ def test_a_wrong_case_is_refused_with_key_and_range(path: str, value: Any, said:
 
 def test_inline_set_with_activation_energy_alone() -> None:
     reaction = {"consumes": "r", "E_J_mol": 1.1e5, "heat_J_kg": 1e6, "amount_kg_m3": 600}
-    with pytest.raises(CaseError, match="cell.kinetics.reactions.x.A_1_s: missing: E_J_mol without A_1_s"):
+    with pytest.raises(
+        CaseError, match=r"cell\.kinetics\.reactions\.x\.A_1_s: missing: E_J_mol without A_1_s"
+    ):
         parse_case(changed("cell.kinetics", {"species": {"r": 1.0}, "reactions": {"x": reaction}}))
 
 
@@ -158,8 +178,13 @@ def test_outputs_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert summary["refinement"]["mesh"] == [18, 2, 3]
     assert len(summary["cells"]) == 2
     assert {p.name for p in out.iterdir()} == {
-        "summary.json", "cells.csv", "cell_traces.png", "temperature_maps.png", "ignition_times.png", "energy_split.png",
-    }  # fmt: skip
+        "summary.json",
+        "cells.csv",
+        "cell_traces.png",
+        "temperature_maps.png",
+        "ignition_times.png",
+        "energy_split.png",
+    }
     rows = (out / "cells.csv").read_text().splitlines()
     assert rows[0].startswith("time_s,cell,temperature_mean_K,temperature_max_K,conversion_")
     assert "NaN" not in (out / "summary.json").read_text()

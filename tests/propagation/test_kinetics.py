@@ -79,11 +79,14 @@ def test_diffusion_limit_is_the_slower_of_two_in_series() -> None:
         "species": {"r": 1.0},
         "reactions": {
             "x": {
-                "consumes": "r", "A_1_s": 1e13, "E_J_mol": 1.2e5, "heat_J_m3": 1e9,
+                "consumes": "r",
+                "A_1_s": 1e13,
+                "E_J_mol": 1.2e5,
+                "heat_J_m3": 1e9,
                 "diffusion_limit": {"A_1_s": 50.0, "E_J_mol": 3.0e4},
             }
         },
-    }  # fmt: skip
+    }
     problems: list[str] = []
     use = SetInUse(kinetics.parse_set(data, "x", "", problems), 1000.0)
     assert not problems
@@ -160,8 +163,13 @@ def test_state_of_safety_falls_and_only_falls_while_heating_up() -> None:
 )
 def test_a_broken_set_is_refused(change: dict[str, object], said: str) -> None:
     reaction: dict[str, object] = {
-        "pathway": "sei", "consumes": "sei", "A_1_s": 1e15, "E_J_mol": 1.35e5, "heat_J_kg": 2.5e5, "amount_kg_m3": 600.0,
-    }  # fmt: skip
+        "pathway": "sei",
+        "consumes": "sei",
+        "A_1_s": 1e15,
+        "E_J_mol": 1.35e5,
+        "heat_J_kg": 2.5e5,
+        "amount_kg_m3": 600.0,
+    }
     reaction |= change
     data = {
         "species": {"sei": 0.15},

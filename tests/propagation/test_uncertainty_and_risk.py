@@ -1,4 +1,6 @@
-"""Uncertainty studies and risk tables: small samples here; 200 samples and the learnt table in results/propagation."""
+"""Uncertainty studies and risk tables: small samples here; 200 samples and what they say in
+results/propagation.
+"""
 
 from __future__ import annotations
 
@@ -106,6 +108,7 @@ def test_committed_table_speaks_for_early_warning() -> None:
     full = table.predict(0, soc=1.0, cooling=1.0)
     assert full[0].cell == 1
     assert full[0].probability > 0.9
+    assert 60.0 < full[0].after_s[1] < 180.0
     empty = {r.cell: r.probability for r in table.predict(0, soc=0.5, cooling=1.0)}
     assert sum(empty.values()) <= sum(r.probability for r in full)
     assert table.probability.shape == (12, 3, 2, 12)
