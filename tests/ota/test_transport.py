@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ import pytest
 from ota import pki, topics
 from ota.errors import OtaError, Reason
 from ota.gateway import ServerHost
-from ota.testbed import Testbed
+from ota.testbed import Testbed, Unit
 from ota.topics import SERVER_USER
 from ota.transport import mosquitto
 from ota.transport.base import Down, Incoming, Link, LinkEvent, Up, matches
 from ota.transport.memory import MemoryBroker
+from ota.transport.settle import Settler
 
 from .conftest import make_bed
 
@@ -361,6 +363,64 @@ def test_e3_acknowledged_and_never_delivered(tmp_path: Path) -> None:
     finally:
         hub.close()
         broker.stop()
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_simulated_clock_over_a_real_broker_is_repeatable(kind: str, tmp_path: Path) -> None:
+    """The broker is brought to rest before the clock moves: two runs, one time line."""
+    lines = []
+    for attempt in range(2):
+        names = ["dev-1", "dev-2"]
+        passwords = dict.fromkeys([SERVER_USER, *names], "p")
+        if kind == "mosquitto":
+            broker: Any = mosquitto.Mosquitto(tmp_path / f"b{attempt}", passwords=passwords)
+        else:
+            pytest.importorskip("amqtt")
+            from ota.transport.embedded import EmbeddedBroker
+
+            broker = EmbeddedBroker(passwords)
+        hub = Hub()
+        try:
+            address = Address(broker.port, password="p")
+            world = RealWorld(make_bed(tmp_path / f"w{attempt}"), hub, lambda user, at=address: at)
+            for name in names:
+                world.add(name)
+            bed = world.bed
+            for unit in bed.units.values():
+                unit.mcu.conditions = 1
+            host = bed.server_host
+            settler = Settler(
+                [(host.link, partial(_serve, bed))]
+                + [(u.host.link, partial(_take, bed, u)) for u in bed.units.values()]
+            )
+            settler.settle()
+            for name in names:
+                bed.order(name, "1.1.0")
+            for second in range(40):
+                settler.settle()
+                bed.now_s += 1.0
+                for i, unit in enumerate(bed.units.values()):
+                    unit.mcu.conditions = int(second < 10 + 5 * i)
+                    unit.host.tick(bed.now_s)
+                if settled(bed):
+                    break
+            rows = [
+                (d.device, [(h[0], h[1].value) for h in d.history]) for d in bed.server.deployments.values()
+            ]
+            assert all(d.outcome.value == "success" for d in bed.server.deployments.values()), rows
+            lines.append(rows)
+        finally:
+            hub.close()
+            broker.stop()
+    assert lines[0] == lines[1]
+
+
+def _serve(bed: Testbed, events: list[LinkEvent]) -> None:
+    bed.server_host.on_link(events, bed.now_s)
+
+
+def _take(bed: Testbed, unit: Unit, events: list[LinkEvent]) -> None:
+    unit.host.on_link(events, bed.now_s)
 
 
 def test_proxy_fate_is_a_function_of_the_message() -> None:
