@@ -31,6 +31,8 @@ from .uncertainty import MESH, RULES, draw, perturbed, run_many
 
 QUANTILES = (0.05, 0.5, 0.95)
 TABLES = Path(__file__).with_name("risk_tables")
+# Situations (cell, SoC, cooling) of the finite-element check: corner and middle, on and between the levels.
+CHECKS = ((0, 1.0, 1.0), (5, 1.0, 0.5), (1, 0.75, 0.0), (0, 0.6, 1.0))
 
 
 @dataclass(frozen=True)
@@ -309,9 +311,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--horizon", type=float)
     parser.add_argument("--time-scale", type=float, default=1.0)
     parser.add_argument("--out", type=Path, help="file to write; the package's risk_tables by default")
+    parser.add_argument(
+        "--check",
+        type=Path,
+        help="do not learn: check the saved table on fem runs and write the outcome to this file",
+    )
     options = parser.parse_args(arguments)
     try:
         case = load_case(options.case)
+        if options.check:
+            learnt = load_table(options.out or case.name)
+            found = [check_on(learnt, case, *s) for s in CHECKS if s[0] < case.n_cells]
+            options.check.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            print(json.dumps(found, indent=1))
+            return 0
         table = learn(
             case, options.samples, options.seed, horizon_s=options.horizon, time_scale=options.time_scale
         )

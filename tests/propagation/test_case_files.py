@@ -254,5 +254,6 @@ def test_field_on_a_face_obeys_the_film() -> None:
     hot = np.full(int(np.prod(grid.shape)), 400.0)
     field = volume_field(0.0, grid, hot, case.boundaries)
     half = 0.5 * (grid.x[1] - grid.x[0])
-    surface = (0.8 / half * 400.0 + 10.0 * 298.15) / (0.8 / half + 10.0)
+    k = grid.k_W_mK[grid.material[0, 0, 0], 0]
+    surface = (k / half * 400.0 + 10.0 * 298.15) / (k / half + 10.0)
     assert field.at((0.0, 0.025, 0.025)) == pytest.approx(surface, abs=1e-9)
