@@ -37,7 +37,7 @@ propagation-study: setup
 	@$(BIN)/python -m pack_models.propagation.validate
 
 ota-campaign: setup
-	@$(BIN)/python -m ota campaign
+	@$(BIN)/python -m ota faults --full --out results/ota/power_cuts.csv
 
 clean:
 	rm -rf .venv .cache runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
