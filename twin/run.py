@@ -127,8 +127,8 @@ def run_scenario(
         manifest.timings = {
             name: round(b - a, 3) for name, a, b in zip(names, marks, marks[1:], strict=False)
         }
-        writer.complete(manifest)
-    return RunResult(out, _report(out) if with_report else None, manifest)
+        finished = writer.complete(manifest)
+    return RunResult(out, _report(out) if with_report else None, finished.manifest)
 
 
 def check_scenario(path: Path, overrides: Sequence[str] = (), seed: int | None = None) -> dict[str, Any]:
