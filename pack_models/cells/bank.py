@@ -71,7 +71,7 @@ def per_item(name: str, value: ArrayLike, n: int, what: str, low: float, high: f
     bad = np.flatnonzero(~(np.isfinite(full) & (full > low) & (full < high)))
     if bad.size:
         raise ValueError(
-            f"{name} of {what} {bad[0]} is {full[bad[0]]!r}; expected more than {low:g}"
+            f"{name} of {what} {bad[0]} is {full[bad[0]]:g}; expected more than {low:g}"
             + (f" and less than {high:g}" if np.isfinite(high) else "")
         )
     return full
@@ -91,7 +91,7 @@ def check_temperature(temperature_K: FloatArray, layout: Layout) -> FloatArray:
     if not (temperature_K.min() > 0.0 and temperature_K.max() < np.inf):  # NaN fails both
         bad = int(np.flatnonzero(~(np.isfinite(temperature_K) & (temperature_K > 0.0)))[0])
         raise ValueError(
-            f"temperature of cell {bad} ({layout.cell_name(bad)}) is {temperature_K[bad]!r} K; "
+            f"temperature of cell {bad} ({layout.cell_name(bad)}) is {temperature_K[bad]:g} K; "
             "expected a finite number above 0"
         )
     return temperature_K
@@ -104,7 +104,7 @@ def check_current(pack_current_A: FloatArray, layout: Layout) -> FloatArray:
         raise ValueError(f"pack_current_A has shape {pack_current_A.shape}; expected ({layout.n_packs},)")
     if not np.isfinite(pack_current_A).all():
         bad = int(np.flatnonzero(~np.isfinite(pack_current_A))[0])
-        raise ValueError(f"current of pack {bad} is {pack_current_A[bad]!r} A; expected a finite number")
+        raise ValueError(f"current of pack {bad} is {pack_current_A[bad]:g} A; expected a finite number")
     return pack_current_A
 
 

@@ -73,21 +73,39 @@ def entropic_curve(parameter_set: str, soc: FloatArray, voltage_max_V: float) ->
     return np.asarray(values.process_symbol(difference).evaluate()).ravel().astype(float)
 
 
-def fit_pybamm(parameter_set: str, temperature_K: float, one_c_A: float, cut_V: float) -> CircuitFit:
-    """Circuit of a PyBaMM cell at one temperature, from the DFN under the pulse profile."""
-    capacity_Ah = cell_window(parameter_set).capacity_Ah
-    time_s, current_A = pulse_profile(one_c_A, capacity_Ah)
-    run = run_profile(parameter_set, "dfn", temperature_K, 1.0, time_s, current_A)
+def discharge_profile(current_A: float, capacity_Ah: float) -> tuple[FloatArray, FloatArray]:
+    """A constant-current discharge from full to 2 % and half an hour of rest, 2 s apart."""
+    n_on = int(0.98 * capacity_Ah * 3600 / current_A / 2.0)
+    amps = np.array([0.0] + [current_A] * n_on + [0.0] * 900)
+    return 2.0 * np.arange(amps.size), amps
+
+
+def _pybamm_record(
+    parameter_set: str, temperature_K: float, profile: tuple[FloatArray, FloatArray], cut_V: float
+) -> Record:
+    """The DFN under a profile from full, as far as it goes and above cut_V."""
+    run = run_profile(parameter_set, "dfn", temperature_K, 1.0, *profile)
     open_V = open_circuit(parameter_set, np.clip(run.soc, 0.0, 1.0), temperature_K)
     used = (run.soc > 0.01) & (run.soc < 0.999) & (run.voltage_V > cut_V)
-    record = Record(
+    return Record(
         np.diff(run.time_s),
         run.current_A[1:],
         run.soc[1:],
         (open_V - run.voltage_V)[1:],
         used[1:].astype(float),
     )
-    return fit_circuit([record], TABLE_SOC, bounds_s=TIME_CONSTANT_BOUNDS_s, thinning=3)
+
+
+def fit_pybamm(parameter_set: str, temperature_K: float, one_c_A: float, cut_V: float) -> CircuitFit:
+    """Circuit of a PyBaMM cell at one temperature: the DFN under pulses and discharges at C/2 and 1.5C."""
+    capacity_Ah = cell_window(parameter_set).capacity_Ah
+    profiles = [
+        pulse_profile(one_c_A, capacity_Ah),
+        discharge_profile(0.5 * one_c_A, capacity_Ah),
+        discharge_profile(1.5 * one_c_A, capacity_Ah),
+    ]
+    records = [_pybamm_record(parameter_set, temperature_K, profile, cut_V) for profile in profiles]
+    return fit_circuit(records, TABLE_SOC, bounds_s=TIME_CONSTANT_BOUNDS_s, thinning=5)
 
 
 def _tables(fits: list[CircuitFit]) -> dict[str, FloatArray]:
@@ -130,7 +148,7 @@ def chen2020(data: Path | None) -> dict[str, Any]:
     fits = [fit_pybamm("Chen2020", float(T), 5.0, cut_V=2.6) for T in temperature_K]
     window = cell_window("Chen2020")
     fitted = (
-        "least squares on the DFN with this parameter set under pulses of 1C and 2C "
+        "least squares on the DFN with this parameter set under pulses of 1C and 2C and discharges at C/2 and 1.5C "
         "(pack_models.cells.identify chen2020)"
     )
     return {

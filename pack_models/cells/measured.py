@@ -69,10 +69,10 @@ def hg2_open_circuit(folder: Path, soc: FloatArray) -> tuple[FloatArray, FloatAr
     return branches[0], branches[1]
 
 
-def m50_rates(folder: Path) -> list[Measured]:
+def m50_rates(folder: Path, capacity_Ah: float) -> list[Measured]:
     """LG M50 5 Ah discharged at constant current with surface temperature (PyBOP examples, BSD-3-Clause).
 
-    The discharge only; state of charge counted from full with the charge of the 0.1C run at 25 degC.
+    The discharge only; state of charge counted from full over capacity_Ah.
     """
     import pandas as pd
 
@@ -97,7 +97,7 @@ def m50_rates(folder: Path) -> list[Measured]:
                 current_A=amps,
                 voltage_V=part["V"].to_numpy(float)[chosen][keep],
                 temperature_K=part["T_C"].to_numpy(float)[chosen][keep] + 273.15,
-                soc=1.0 - drawn_C / (3600.0 * 5.0),
+                soc=1.0 - drawn_C / (3600.0 * capacity_Ah),
             )
         )
     return runs

@@ -29,7 +29,7 @@ FloatArray = NDArray[np.float64]
 
 MODELS = {"spm": "SPM", "spme": "SPMe", "dfn": "DFN"}
 FARADAY_C_PER_MOL = 96485.33212
-# Runs may pass the cell's own limits; the bank reports them instead of stopping in the middle of a step.
+# Runs may pass the cell's own limits, which the bank reports; beyond these a surface is empty or full.
 LOWEST_CUT_OFF_V, HIGHEST_CUT_OFF_V = 0.0, 6.0
 
 
@@ -231,7 +231,13 @@ class PybammCells:
         voltage_V, soc = self.observe(
             states.reshape(repeat * n, -1), np.tile(current_A, repeat), np.tile(temperature_K, repeat)
         )
-        return states[-1].copy(), Path(times, voltage_V.reshape(repeat, n), soc.reshape(repeat, n))
+        voltage_V = voltage_V.reshape(repeat, n)
+        # Without events spm and spme go on past an empty surface and say thousands of volts.
+        lost = ~((voltage_V > LOWEST_CUT_OFF_V) & (voltage_V < HIGHEST_CUT_OFF_V)).all(axis=0)
+        if lost.any():
+            cell = int(np.argmax(lost))
+            raise SolverError(cell, current_A[cell], temperature_K[cell], times_s[-1])
+        return states[-1].copy(), Path(times, voltage_V, soc.reshape(repeat, n))
 
 
 class SolverError(RuntimeError):
@@ -240,8 +246,8 @@ class SolverError(RuntimeError):
     def __init__(self, cell: int, current_A: float, temperature_K: float, dt_s: float) -> None:
         self.cell = cell
         self.reason = (
-            f"PyBaMM could not advance {dt_s:g} s at {current_A:.4g} A and {temperature_K:.2f} K; as a "
-            "rule a particle surface ran empty or full: lower the current or stay inside the window"
+            f"PyBaMM could not follow {dt_s:g} s at {current_A:.4g} A and {temperature_K:.2f} K; as a rule a "
+            "particle surface ran empty or full: lower the current, stay inside the window, or choose ecm"
         )
         super().__init__(f"cell {cell}: {self.reason}")
 

@@ -1,6 +1,6 @@
 """Plays a recorded current through one circuit cell: the way identifications are tested.
 
-    voltage_V = replay(cell("lgm50_chen2020"), time_s, current_A, temperature_K, soc=1.0)
+voltage_V = replay(cell("lgm50_chen2020"), time_s, current_A, temperature_K, soc=1.0)
 """
 
 from __future__ import annotations

@@ -116,7 +116,9 @@ class LumpedThermal:
             raise ValueError(f"heat_W has shape {heat_W.shape}; expected {self.temperature_K.shape}")
         if not np.isfinite(heat_W.sum()):
             bad = int(np.flatnonzero(~np.isfinite(heat_W))[0]) if not np.isfinite(heat_W).all() else 0
-            raise ValueError(f"heat of cell {bad} ({self.layout.cell_name(bad)}) is {heat_W[bad]!r} W")
+            raise ValueError(
+                f"heat of cell {bad} ({self.layout.cell_name(bad)}) is {heat_W[bad]:g} W; expected a finite number"
+            )
         n_packs = self.layout.n_packs
         ambient_K = np.ascontiguousarray(np.broadcast_to(np.asarray(ambient_K, dtype=float), (n_packs,)))
         cooling = np.ascontiguousarray(np.broadcast_to(np.asarray(cooling, dtype=float), (n_packs,)))
@@ -127,7 +129,7 @@ class LumpedThermal:
             wrong = ~((value >= low) & (value <= high))  # NaN is neither
             if wrong.any():
                 bad = int(np.flatnonzero(wrong)[0])
-                raise ValueError(f"{name} of pack {bad} is {value[bad]!r}; expected {low:g} to {high:g}")
+                raise ValueError(f"{name} of pack {bad} is {value[bad]:g}; expected {low:g} to {high:g}")
         kernel.step_kernel(
             self._net,
             self.temperature_K,
