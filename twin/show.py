@@ -39,12 +39,14 @@ def progress_bar(what: str) -> Iterator[Callable[[float, str], None] | None]:
 
 def show_run(result: RunResult) -> None:
     """Key figures, expectations, where the report is."""
+    from twin.analytics.metrics import REGISTRY
+
     manifest = result.manifest
     table = Table(title=f"{manifest.scenario}: {manifest.about}", title_justify="left", title_style="bold")
     table.add_column("figure")
     table.add_column("value", justify="right")
-    for name, figure in manifest.summary.items():
-        value = figure["value"]
+    for name in (name for name in REGISTRY if name in manifest.summary):
+        value, figure = manifest.summary[name]["value"], manifest.summary[name]
         table.add_row(name, quantity(value, figure["dimension"]))
     console.print(table)
     if manifest.expectations:
