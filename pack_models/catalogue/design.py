@@ -20,8 +20,8 @@ class CellDesign:
 
     `resistance*_ohm` are (n_temperatures, n_socs) over `table_temperature_K` and `table_soc`,
     `time_constant*_s` (n_temperatures,); the curves over `ocv_soc` are (n_ocv,). Time constants do not
-    depend on the state of charge: identification is then linear in the resistances. `pybamm` names the parameter set the physical
-    rungs (spm, spme, dfn) use, None where there is none.
+    depend on the state of charge: identification is then linear in the resistances. `pybamm` names the
+    parameter set the physical rungs (spm, spme, dfn) use, None where there is none.
     """
 
     name: str

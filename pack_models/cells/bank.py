@@ -144,7 +144,7 @@ def check_short(cell: int, layout: Layout, resistance_ohm: float) -> None:
 def ledger_table(
     ledger: FloatArray, given_J: FloatArray, given_C: FloatArray, n_series: NDArray[np.int64]
 ) -> dict[str, FloatArray]:
-    """The ledgers of a bank by name; `given` is what the cells gave, by their states. See EcmBank.balances."""
+    """The ledgers of a bank by name (see EcmBank.balances); `given` is what the cells gave, by state."""
     out = {
         "energy_terminal_J": ledger[:, kernel.E_TERMINAL].copy(),
         "energy_cell_heat_J": ledger[:, kernel.E_HEAT].copy(),

@@ -45,7 +45,7 @@ class Record:
 
 
 @njit(cache=True)
-def _filtered(drive, dt_s, tau_s):
+def _filtered(drive: FloatArray, dt_s: FloatArray, tau_s: float) -> FloatArray:
     """Response of v' = (drive - v) / tau, drive held over each interval; (n, k)."""
     out = np.empty_like(drive)
     state = np.zeros(drive.shape[1])

@@ -1,7 +1,7 @@
 """Makes catalogue entries of cells: circuits identified from PyBaMM or from measurements.
 
     python -m pack_models.cells.identify chen2020 --out pack_models/catalogue/cells
-    python -m pack_models.cells.identify hg2_measured --data ../shared/data/battery --out pack_models/catalogue/cells
+    python -m pack_models.cells.identify hg2_measured --data ../shared/data/battery --out FOLDER
 
 Each recipe is a row of RECIPES. A recipe states what was fitted, to what, and with which residual; the
 profiles used to test the result are not among those used to make it (pack_models/README.md).
@@ -54,7 +54,7 @@ def pulse_profile(
     )
     block += [c / 2] * round(soc_step * capacity_Ah * 3600 / (c / 2)) + [0.0] * 900
     current_A = np.array([0.0] + block * (round(1 / soc_step) + 1))
-    return np.arange(current_A.size, dtype=float), current_A
+    return np.arange(current_A.size, dtype=np.float64), current_A
 
 
 # ---- recipes -------------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ def discharge_profile(current_A: float, capacity_Ah: float) -> tuple[FloatArray,
     """A constant-current discharge from full to 2 % and half an hour of rest, 2 s apart."""
     n_on = int(0.98 * capacity_Ah * 3600 / current_A / 2.0)
     amps = np.array([0.0] + [current_A] * n_on + [0.0] * 900)
-    return 2.0 * np.arange(amps.size), amps
+    return 2.0 * np.arange(amps.size, dtype=np.float64), amps
 
 
 def _pybamm_record(
@@ -148,12 +148,13 @@ def chen2020(data: Path | None) -> dict[str, Any]:
     fits = [fit_pybamm("Chen2020", float(T), 5.0, cut_V=2.6) for T in temperature_K]
     window = cell_window("Chen2020")
     fitted = (
-        "least squares on the DFN with this parameter set under pulses of 1C and 2C and discharges at C/2 and 1.5C "
-        "(pack_models.cells.identify chen2020)"
+        "least squares on the DFN with this parameter set under pulses of 1C and 2C and "
+        "discharges at C/2 and 1.5C (pack_models.cells.identify chen2020)"
     )
     return {
         "name": "lgm50_chen2020",
-        "about": "LG M50 5 Ah, NMC811 | graphite-SiOx, as the Doyle-Fuller-Newman model with Chen2020 sees it",
+        "about": "LG M50 5 Ah, NMC811 | graphite-SiOx, "
+        "as the Doyle-Fuller-Newman model with Chen2020 sees it",
         "chemistry": "NMC811 | graphite-SiOx",
         "form": "21700 cylindrical",
         "pybamm": "Chen2020",
@@ -188,10 +189,12 @@ def _residuals(temperature_K: FloatArray, fits: list[CircuitFit]) -> dict[str, f
 
 HG2_TRAINING = ("Mixed1", "Mixed2", "Mixed3", "Mixed5")  # Mixed4 and LA92 are kept for the test
 HG2_SOURCES = {
-    "kollmeyer": "measured by Kollmeyer et al., McMaster University, Mendeley Data cp3473x7xv version 3 (CC BY 4.0)",
+    "kollmeyer": "measured by Kollmeyer et al., McMaster University, Mendeley Data cp3473x7xv version 3 "
+    "(CC BY 4.0)",
     "sheet": "LG Chem INR18650-HG2 product figures, recalled, not checked here (3 Ah, 2.5 to 4.2 V, 20 A)",
     "heat": "mass times 950 J/(kg K), a usual value for 18650 cells (assumption; range in print 850 to 1050)",
-    "guess": "usual for NMC | graphite-SiOx; the measured branches stand at C/20, so part of the gap is polarisation",
+    "guess": "usual for NMC | graphite-SiOx; the measured branches stand at C/20, "
+    "so part of the gap is polarisation",
     "fit": "least squares on the measured drive cycles Mixed1, 2, 3 and 5 at each ambient temperature "
     "(pack_models.cells.identify hg2_measured)",
 }

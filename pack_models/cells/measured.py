@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,8 @@ def hg2_drives(folder: Path) -> list[Measured]:
 
     table = pd.read_parquet(folder / "lg_hg2_drive_1hz.parquet")
     runs = []
-    for (ambient_degC, profile), part in table.groupby(["T_amb", "profile"], sort=True):
+    for key, part in table.groupby(["T_amb", "profile"], sort=True):
+        ambient_degC, profile = cast(tuple[float, str], key)
         charge_Ah = part["Ah"].to_numpy(float)
         time_s = part["t_s"].to_numpy(float)
         keep = np.concatenate([[True], np.diff(time_s) > 0.0])
@@ -78,7 +80,8 @@ def m50_rates(folder: Path, capacity_Ah: float) -> list[Measured]:
 
     table = pd.read_parquet(folder / "lg_m50_rate.parquet")
     runs = []
-    for (ambient_degC, rate), part in table.groupby(["T_amb", "rate"], sort=True):
+    for key, part in table.groupby(["T_amb", "rate"], sort=True):
+        ambient_degC, rate = cast(tuple[float, str], key)
         current_A = -part["I"].to_numpy(float)
         flowing = np.flatnonzero(current_A > 0.05)
         # The first run of samples with current is the discharge; what follows is rest and recharge.
@@ -101,3 +104,11 @@ def m50_rates(folder: Path, capacity_Ah: float) -> list[Measured]:
             )
         )
     return runs
+
+
+def m50_open_circuit(folder: Path, soc: FloatArray) -> FloatArray:
+    """Mean open circuit (V) of the LG M50 at 25 degC over soc 0…1 (PyBOP examples, BSD-3-Clause)."""
+    import pandas as pd
+
+    table = pd.read_parquet(folder / "lg_m50_ocv_25c.parquet")
+    return np.asarray(np.interp(soc, table["soc"].to_numpy(float) / 100.0, table["ocv"].to_numpy(float)))

@@ -157,7 +157,7 @@ class PybammBank:
     # ---- electrics -------------------------------------------------------------------------------
 
     def _forecast(self, temperature_K: FloatArray, dt_s: float) -> tuple[FloatArray, FloatArray]:
-        """(e_V, r_ohm) per cell, V = e - r I at the end of the step, from the last voltage and the circuit's slope."""
+        """(e_V, r_ohm) per cell: V = e - r I at the end, from the last voltage and the circuit's slope."""
         slope_ohm, drift_ohm = np.empty(self.soc.size), np.empty(self.soc.size)
         none = np.zeros(self.soc.size)
         circuit = kernel.Cells(

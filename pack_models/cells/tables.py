@@ -1,4 +1,4 @@
-"""Dense uniform tables of a cell, made once from its catalogue entry, so that a look-up is an index and a line.
+"""Dense uniform tables of a cell, made once from its catalogue entry: a look-up is an index and a line.
 
 Open circuit, entropic coefficient and hysteresis are piecewise linear over state of charge in steps of
 1/1000, with their exact running integrals: the energy a cell has given is then a difference of table

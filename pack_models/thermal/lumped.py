@@ -115,10 +115,9 @@ class LumpedThermal:
         if heat_W.shape != self.temperature_K.shape:
             raise ValueError(f"heat_W has shape {heat_W.shape}; expected {self.temperature_K.shape}")
         if not np.isfinite(heat_W.sum()):
-            bad = int(np.flatnonzero(~np.isfinite(heat_W))[0]) if not np.isfinite(heat_W).all() else 0
-            raise ValueError(
-                f"heat of cell {bad} ({self.layout.cell_name(bad)}) is {heat_W[bad]:g} W; expected a finite number"
-            )
+            bad = int(np.argmax(~np.isfinite(heat_W)))
+            where = f"cell {bad} ({self.layout.cell_name(bad)})"
+            raise ValueError(f"heat of {where} is {heat_W[bad]:g} W; expected a finite number")
         n_packs = self.layout.n_packs
         ambient_K = np.ascontiguousarray(np.broadcast_to(np.asarray(ambient_K, dtype=float), (n_packs,)))
         cooling = np.ascontiguousarray(np.broadcast_to(np.asarray(cooling, dtype=float), (n_packs,)))

@@ -54,16 +54,16 @@ class Network(NamedTuple):
 @njit(cache=True, error_model="numpy")
 def step_kernel(
     net: Network,
-    temperature_K,
-    coolant_K,
-    auxiliary_W,
-    ledger,
-    heat_W,
-    ambient_K,
-    cooling,
+    temperature_K: FloatArray,
+    coolant_K: FloatArray,
+    auxiliary_W: FloatArray,
+    ledger: FloatArray,
+    heat_W: FloatArray,
+    ambient_K: FloatArray,
+    cooling: FloatArray,
     dt_s: float,
-    work,
-    chain,
+    work: FloatArray,
+    chain: FloatArray,
 ) -> None:
     """Advance all modules by dt_s; work (2, G, J) and chain (2, G) are scratch for the largest module."""
     # Arrays are taken out of the tuple once: inside the loops each access would count references.

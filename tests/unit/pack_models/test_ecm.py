@@ -107,7 +107,7 @@ def test_entropic_heat_is_reversible_and_cools_where_the_coefficient_is_positive
     kelvin=st.floats(250.0, 340.0),
 )
 def test_any_group_settles(soc, c_rate, dt_s, short_ohm, kelvin):
-    """Whatever the imbalance, step and short: voltages agree, Kirchhoff and both ledgers hold, nothing is NaN."""
+    """Whatever the imbalance, step and short: Kirchhoff and both ledgers hold, nothing is NaN."""
     n = len(soc)
     cells = bank(n_parallel=n, soc=soc)
     cells.set_internal_short(0, short_ohm)

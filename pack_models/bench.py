@@ -1,0 +1,143 @@
+"""Speed of the cell banks: cell-steps per second and core, side by side with PyBaMM's own stepping.
+
+    python -m pack_models.bench
+
+CPU time of this process (other processes on the machine still share its caches and cores), median of the
+repeats, kernels warm. One step of the circuit is: forecast (`thevenin`), cells with their electrics, and
+temperatures, as the world steps them; telemetry is not included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from pack_models.catalogue import pack
+from pack_models.cells.ecm import EcmBank
+from pack_models.thermal.lumped import LumpedThermal
+
+PYBAMM_MODELS = ("spm", "spme")
+
+
+def _median_s(work: Callable[[], None], repeats: int) -> float:
+    """Median CPU time of a call, after one to warm up."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return float(np.median(times))
+
+
+def circuit_speed(
+    n_cells: int, dt_s: float, design: str = "tower_112s4p", repeats: int = 15
+) -> dict[str, float]:
+    """Nanoseconds per cell of each part of a step, and cell-steps per second without and with forecast."""
+    sheet = pack(design)
+    n_packs = max(1, round(n_cells / sheet.n_cells))
+    n = n_packs * sheet.n_cells
+    draw = np.random.default_rng(7)
+    bank = EcmBank.from_pack(
+        sheet,
+        n_packs,
+        np.clip(draw.normal(0.6, sheet.soc_spread, n), 0.0, 1.0),
+        draw.normal(1.0, sheet.capacity_spread, n),
+        draw.normal(1.0, sheet.resistance_spread, n),
+    )
+    thermal = LumpedThermal.from_pack(sheet, n_packs, 298.15)
+    ambient_K, cooling = np.full(n_packs, 298.15), np.full(n_packs, 0.5)
+    currents = sheet.capacity_Ah * draw.uniform(-0.5, 0.5, (64, n_packs))
+    calls = max(1, 20_000 // n)  # long enough for the resolution of the clock
+    number = iter(range(10**9))
+    parts: dict[str, Callable[[], object]] = {
+        "thevenin": lambda: bank.thevenin(thermal.temperature_K, dt_s),
+        "cells": lambda: bank.step(currents[next(number) % 64], thermal.temperature_K, dt_s),
+        "thermal": lambda: thermal.step(bank.heat_W, ambient_K, cooling, dt_s),
+    }
+    samples: dict[str, list[float]] = {name: [] for name in parts}
+    for _ in range(repeats + 1):
+        for name, part in parts.items():
+            start = time.process_time()
+            for _ in range(calls):
+                part()
+            samples[name].append((time.process_time() - start) / calls / n)
+    spent = {name: float(np.median(seconds[1:])) for name, seconds in samples.items()}
+    return {
+        "cells": float(n),
+        **{f"{name}_ns": 1e9 * seconds for name, seconds in spent.items()},
+        "cell_steps_per_s": 1.0 / (spent["cells"] + spent["thermal"]),
+        "cell_steps_per_s_with_forecast": 1.0 / sum(spent.values()),
+    }
+
+
+def pybamm_step_s(model: str, repeats: int = 30) -> float:
+    """CPU time of one `Simulation.step` of one cell, 60 s, voltage through output_variables."""
+    from pack_models.cells.pybamm_engine import MODELS, load_pybamm
+
+    pybamm = load_pybamm()
+    values = pybamm.ParameterValues("Chen2020")
+    values.set_initial_state(0.6)
+    values["Current function [A]"] = "[input]"
+    simulation = pybamm.Simulation(
+        getattr(pybamm.lithium_ion, MODELS[model])(),
+        parameter_values=values,
+        solver=pybamm.IDAKLUSolver(output_variables=["Terminal voltage [V]"]),
+    )
+    number = iter(range(10**9))
+
+    def work() -> None:
+        amps = 3.0 * (-1) ** next(number)
+        simulation.step(60.0, save=False, inputs={"Current function [A]": amps})
+
+    return _median_s(work, repeats)
+
+
+def physical_bank_s(model: str, repeats: int = 5) -> float:
+    """CPU time per cell-step of the PyBaMM rung on a 14s2p module, 60 s."""
+    from pack_models.cells.pybamm_cell import PybammBank
+
+    sheet = pack("bus_14s2p")
+    draw = np.random.default_rng(7)
+    n = sheet.n_cells
+    bank = PybammBank.from_pack(
+        sheet, 1, 0.6, draw.normal(1.0, 0.01, n), draw.normal(1.0, 0.04, n), model=model
+    )
+    temperature_K = np.full(n, 298.15)
+    number = iter(range(10**9))
+    return (
+        _median_s(lambda: bank.step(np.array([5.0 * (-1) ** next(number)]), temperature_K, 60.0), repeats) / n
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m pack_models.bench", description=__doc__)
+    parser.add_argument("--no-pybamm", action="store_true", help="circuits only")
+    options = parser.parse_args(arguments)
+    best = 0.0
+    print(f"{'circuit, per core':16} cells    dt  cells  therm. forecast  cell-steps/s  with forecast")
+    for n_cells in (1_000, 10_000, 100_000):
+        for dt_s in (1.0, 60.0):
+            speed = circuit_speed(n_cells, dt_s)
+            best = max(best, speed["cell_steps_per_s"])
+            print(
+                f"  tower_112s4p {speed['cells']:8,.0f} {dt_s:4.0f}s {speed['cells_ns']:6.0f} "
+                f"{speed['thermal_ns']:6.0f} {speed['thevenin_ns']:6.0f} ns "
+                f"{speed['cell_steps_per_s']:12.2e} {speed['cell_steps_per_s_with_forecast']:14.2e}"
+            )
+    if options.no_pybamm:
+        return
+    for model in PYBAMM_MODELS:
+        plain_s, bank_s = pybamm_step_s(model), physical_bank_s(model)
+        print(
+            f"{model}: Simulation.step {1e3 * plain_s:.2f} ms, bank {1e3 * bank_s:.2f} ms per cell-step "
+            f"(sharing solved); the circuit does {best * plain_s:,.0f} cell-steps in the time of one"
+        )
+
+
+if __name__ == "__main__":
+    main()
