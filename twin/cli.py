@@ -127,6 +127,26 @@ def schema() -> None:
     print(json.dumps(scenario_schema(), indent=2, ensure_ascii=False))
 
 
+# The engines' own command lines, words passed on as they are (their --help too).
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@app.command(context_settings=PASS_ON)
+def propagate(context: typer.Context) -> None:
+    """Thermal runaway of a module: does it spread, how fast, what stops it. `twin propagate --help`."""
+    from twin.adapters.commands import propagate as run_propagation
+
+    raise typer.Exit(run_propagation(context.args))
+
+
+@app.command(context_settings=PASS_ON)
+def ota(context: typer.Context) -> None:
+    """Signed, differential updates: keys, images, deltas, repositories. `twin ota --help`."""
+    from twin.adapters.commands import ota as run_ota
+
+    raise typer.Exit(run_ota(context.args))
+
+
 def main() -> None:
     """Entry point: wrong input and broken runs end in a message and an exit code, never a traceback."""
     try:
