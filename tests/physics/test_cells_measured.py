@@ -69,7 +69,7 @@ def test_lg_m50_surface_temperature(ambient_C, rate, bound_K):
     """Heat by Bernardi from measured voltage and open circuit, temperature by the lumped network.
 
     The first row is the one fitted; the others are predictions. Not met: the 2C runs and 1C at 45 degC,
-    which warm up two to three times as much as the same heat does in the other runs.
+    which end 11 to 15 K and 4 K warmer than this heat transfer gives.
     """
     (run,) = (
         run
