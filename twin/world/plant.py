@@ -175,7 +175,7 @@ class World:
         for number, shard in enumerate(self.shards):
             try:
                 shard.step(dt_us, ambient_of_packs(self.sites, self.site_of_pack[number]))
-            except (ValueError, FloatingPointError) as error:
+            except (ValueError, RuntimeError) as error:
                 raise PlantError(
                     f"{shard.paths[0].site} ({shard.design}) at {format_time(now)}: {error}"
                 ) from error
