@@ -647,7 +647,7 @@ class _Parser:
         s.finish()
         m = r.mapping("mesh")
         mesh: dict[str, tuple[int, int, int]] = {}
-        for model, values in (("fem", (14, 10, 10)), ("network", (6, 8, 6))):
+        for model, values in (("fem", (14, 10, 10)), ("network", (6, 7, 6))):
             a = m.numbers(model, 3, values, low=1)
             mesh[model] = (int(a[0]), int(a[1]), int(a[2])) if all(map(math.isfinite, a)) else values
         m.finish()

@@ -57,7 +57,7 @@ def temperature_maps(result: Result) -> Any:
     (x0, x1), (y0, y1) = layout.bounds(0), layout.bounds(1)
     rows, columns = (1, 4) if y1 - y0 > 1.5 * (x1 - x0) else (4, 1) if x1 - x0 > 4.0 * (y1 - y0) else (2, 2)
     width = 10.0
-    height_inch = min(12.0, max(3.0, width / columns * (y1 - y0) / (x1 - x0) * rows + 0.8))
+    height_inch = min(12.0, max(3.0, 0.85 * width / columns * (y1 - y0) / (x1 - x0) * rows + 0.6))
     figure, axes = plt.subplots(
         rows,
         columns,
@@ -75,7 +75,9 @@ def temperature_maps(result: Result) -> Any:
             x,
             y,
             f.temperature_K[:, :, k].T - ZERO_C,
-            shading="nearest",
+            shading="gouraud"
+            if result.model == "fem"
+            else "nearest",  # volumes are constant, elements are not
             cmap="inferno",
             vmin=low,
             vmax=high,

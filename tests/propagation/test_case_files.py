@@ -18,28 +18,7 @@ from pack_models.propagation.errors import CaseError, MissingDolfinxError, Propa
 from pack_models.propagation.fields import volume_field
 from pack_models.propagation.run import run_case
 
-SMALL: dict[str, Any] = {
-    "about": "two cells",
-    "cell": {
-        "material": {"k_W_mK": [0.8, 20, 20], "density_kg_m3": 2580, "cp_J_kgK": 830},
-        "kinetics": "kim2007_lco",
-        "rate_ceiling_1_s": 0.1,
-        "short": {"energy_J_m3": 5e8, "rate_1_s": 0.1, "starts_above_C": 160},
-    },
-    "geometry": {
-        "kind": "pack",
-        "cells": {"size_m": [0.02, 0.05, 0.05], "count": [2, 1, 1]},
-        "between": {"x": {"material": "filled_gap", "thickness_m": 0.002}},
-        "layers": {"bottom": [{"material": "aluminium", "thickness_m": 0.004}]},
-    },
-    "boundaries": {
-        "others": {"h_W_m2K": 10, "ambient_C": 25},
-        "bottom": {"h_W_m2K": 50, "ambient_C": 25, "cooled": True},
-    },
-    "initial_C": 25,
-    "triggers": [{"kind": "heater", "cell": 0, "W_per_m3": 6e6, "until_s": 60}],
-    "run": {"until_s": 60, "mesh": {"network": [4, 2, 2], "fem": [4, 2, 2]}},
-}
+SMALL: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("two_cells.yaml").read_text(encoding="utf-8"))
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
@@ -254,6 +233,6 @@ def test_field_on_a_face_obeys_the_film() -> None:
     hot = np.full(int(np.prod(grid.shape)), 400.0)
     field = volume_field(0.0, grid, hot, case.boundaries)
     half = 0.5 * (grid.x[1] - grid.x[0])
-    k = grid.k_W_mK[grid.material[0, 0, 0], 0]
+    k = grid.k_W_mK[grid.material[0, 0, -1], 0]
     surface = (k / half * 400.0 + 10.0 * 298.15) / (k / half + 10.0)
     assert field.at((0.0, 0.025, 0.025)) == pytest.approx(surface, abs=1e-9)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from pack_models.propagation.case import load_case, parse_case
 from pack_models.propagation.errors import CaseError, PropagationError
 from pack_models.propagation.run import run_case
 from pack_models.propagation.session import PATHWAYS, open_session
-from tests.propagation.test_case_files import SMALL, changed
 
+SMALL: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("two_cells.yaml").read_text(encoding="utf-8"))
 QUIET = parse_case({k: v for k, v in SMALL.items() if k != "triggers"}, "quiet")
 
 
@@ -61,9 +64,7 @@ def test_restore_gives_the_same_bits() -> None:
 
 
 def test_stepping_agrees_with_the_whole_run() -> None:
-    data = changed("run.until_s", 80.0)
-    data["run"]["step"] = {"largest_s": 1.0}
-    case = parse_case(data)
+    case = parse_case({**SMALL, "run": {**SMALL["run"], "until_s": 80.0, "step": {"largest_s": 1.0}}})
     whole = run_case(case, "network")
     with open_session(case, "network") as session:
         for _ in range(80):

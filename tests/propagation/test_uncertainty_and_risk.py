@@ -4,18 +4,18 @@ results/propagation.
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from pack_models.propagation import databank, risk, uncertainty
 from pack_models.propagation.case import load_case, parse_case
 from pack_models.propagation.errors import PropagationError
-from tests.propagation.test_case_files import SMALL
 
-ROW = copy.deepcopy(SMALL)
+ROW: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("two_cells.yaml").read_text(encoding="utf-8"))
 ROW["geometry"]["cells"]["count"] = [3, 1, 1]
 ROW["triggers"][0]["W_per_m3"] = 8e6
 ROW["run"]["until_s"] = 400
