@@ -24,7 +24,7 @@ bench: setup
 	@$(BIN)/python -m pack_models.bench
 	@$(BIN)/python -m bms_emulator.native
 	@$(BIN)/python -m bms_emulator bench
-	@$(BIN)/python -m pack_models.propagation bench
+	@$(BIN)/python -m pack_models.propagation.bench
 	@$(BIN)/python -m ota bench
 
 lint: setup
