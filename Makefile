@@ -16,7 +16,8 @@ setup:
 demo: setup
 	@$(BIN)/twin run scenarios/first_light.yaml --out $(RUN) --overwrite
 
-test: setup
+test:
+	@bash .ci/setup.sh --tests
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 bench: setup

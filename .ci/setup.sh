@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv ready to run and test: pinned Python packages, data packages, Debian packages.
-# Runs in a second or two when nothing is missing. Usage: .ci/setup.sh [--no-debian]
+# Runs in a second or two when nothing is missing. Usage: .ci/setup.sh [--no-debian | --tests]
+# --tests adds the foreign programs that some tests work against; those tests skip without them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -38,6 +39,10 @@ if [ "${1:-}" != "--no-debian" ]; then
     "$PYTHON" -c 'import dolfinx' 2>/dev/null || /usr/bin/python3 -c 'import dolfinx' 2>/dev/null ||
         missing+=(python3-dolfinx)
     command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || missing+=(mosquitto)
+    if [ "${1:-}" = "--tests" ]; then
+        command -v gdb-multiarch >/dev/null || missing+=(gdb-multiarch)
+        command -v softhsm2-util >/dev/null || missing+=(softhsm2)
+    fi
     if [ ${#missing[@]} -gt 0 ]; then
         install_debian "${missing[@]}" ||
             say "going on without ${missing[*]}: everything that does not need them works"
