@@ -29,7 +29,8 @@ install_debian() {
         { say "apt-get failed; install by hand:  apt-get install $*"; return 1; }
 }
 
-command -v "$PYTHON" >/dev/null || install_debian python3 || fail "Python 3.11 or newer is needed"
+command -v "$PYTHON" >/dev/null || { [ "$PYTHON" = python3 ] && install_debian python3; } ||
+    fail "there is no $PYTHON; Python 3.11 or newer is needed (set PYTHON=...)"
 "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "$PYTHON is $("$PYTHON" -V 2>&1); Python 3.11 or newer is needed (set PYTHON=...)"
 
