@@ -25,7 +25,9 @@ FINE = (16, 12, 12)
 def bench_fem(mesh: Sequence[int] | None = None, until_s: float = 600.0) -> dict[str, Any]:
     """One run by parts: set-up, solves, kinetics, rest; share of the bare conjugate-gradient solves."""
     case = load_case("pack3x4")
-    case = replace(case, run=replace(case.run, until_s=until_s))
+    assert case.layout is not None
+    even = case.layout if mesh is None else replace(case.layout, graded=False)
+    case = replace(case, run=replace(case.run, until_s=until_s), layout=even)
     result = run_case(case, "fem", mesh=mesh)
     t = result.facts["timing"]
     with FemRun(case, mesh=mesh) as run:

@@ -74,7 +74,7 @@ class Layout:
     ----------
     background : material of what no box covers
     cell_mesh : volumes per cell along x, y, z when a cell has no mesh of its own
-    graded : cosine spacing along y and z inside cells: fine where heat enters and leaves
+    graded : cosine spacing along y and z inside cells (finite elements): fine where heat enters and leaves
     mode : (mean, amplitude K, (mx, my, mz)) of a cosine start temperature, or None
     """
 
