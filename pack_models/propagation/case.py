@@ -36,7 +36,7 @@ _MATERIALS = Path(__file__).parents[1] / "catalogue" / "materials" / "solids.yam
 # The network's mesh error is some percent, so it may step coarsely; the finite elements resolve more.
 STEPS = {
     "fem": StepRules(largest_s=2.0, smallest_s=0.005, reaction_K=60.0, conduction_K=20.0, substep_K=3.0),
-    "network": StepRules(largest_s=4.0, smallest_s=0.01, reaction_K=60.0, conduction_K=15.0, substep_K=10.0),
+    "network": StepRules(largest_s=5.0, smallest_s=0.01, reaction_K=60.0, conduction_K=15.0, substep_K=10.0),
 }
 _FRONT_SLOPE = 0.19
 _FIXED_WALL_W_M2K = 1e7  # a wall held at a temperature is a film this conductive
