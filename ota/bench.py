@@ -21,8 +21,9 @@ from typing import Any
 from . import delta, device, frames, image, trust
 from .errors import Reason
 from .gateway import ServerHost
+from .office import HARDWARE
 from .signing import Algorithm, SoftwareKey
-from .testbed import EPOCH_S, HARDWARE, Testbed, firmware_body
+from .testbed import EPOCH_S, Testbed, firmware_body
 from .topics import SERVER_USER
 
 

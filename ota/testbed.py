@@ -10,24 +10,20 @@ from __future__ import annotations
 import hashlib
 import random
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import delta, device, image, parameters, trust
-from .audit import AuditLog
+from . import parameters
 from .gateway import AgentHost, BlockStore, MemoryStore, ServerHost
-from .image import Version
 from .mcu_model import Mcu, McuConfig, PowerCutError
-from .repository import Director, Repository, RoleKeys, custom_fields
-from .server import DeviceIdentity, UpdateServer
-from .signing import Algorithm, SoftwareKey
+from .office import Office
+from .repository import Director
+from .signing import Algorithm
 from .topics import SERVER_USER
 from .transport.base import Link
 from .transport.memory import Faults, MemoryBroker
 
-VENDOR = "example.org"
-HARDWARE = "bms-a"
 EPOCH_S = 1_800_000_000.0
 
 SCHEMA = parameters.Schema.from_mapping(
@@ -92,17 +88,6 @@ class ModelPort:
 
 
 @dataclass
-class Release:
-    name: str
-    file: bytes
-    version: Version
-
-    @property
-    def digest(self) -> bytes:
-        return hashlib.sha256(self.file).digest()
-
-
-@dataclass
 class Unit:
     """A device: agent, controller, port."""
 
@@ -112,10 +97,8 @@ class Unit:
     notes: list[tuple[str, str]] = field(default_factory=list)
 
 
-class Testbed:
-    """See module docstring. ``now_s`` is the world's clock; ``run`` moves it."""
-
-    __test__ = False  # not a pytest class
+class Testbed(Office):
+    """An office, a broker in memory and devices. ``now_s`` is the world's clock; ``run`` moves it."""
 
     def __init__(
         self,
@@ -127,67 +110,18 @@ class Testbed:
         slot_size: int = 64 * 1024,
         journal: bool = False,
     ) -> None:
-        self.folder = folder
-        self.seed = seed
-        self.now_s = EPOCH_S
+        super().__init__(folder, seed=seed, now_s=EPOCH_S, algorithm=algorithm, journal=journal)
         self.slot_size = slot_size
-        names = (
-            "root1",
-            "root2",
-            "root3",
-            "targets1",
-            "targets2",
-            "family",
-            "online",
-            "director-root",
-            "image",
-        )
-        self.keys = {n: SoftwareKey.from_seed(f"{seed}/{n}".encode(), algorithm) for n in names}
-        public = {n: k.public for n, k in self.keys.items()}
-        online = RoleKeys((public["online"],))
-        roles = {
-            "root": RoleKeys((public["root1"], public["root2"], public["root3"]), 2),
-            "targets": RoleKeys((public["targets1"], public["targets2"]), 2),
-            "snapshot": online,
-            "timestamp": online,
-        }
-        self.repository, unsigned = Repository.create(
-            folder / "images", roles, self.now_s, {HARDWARE: RoleKeys((public["family"],))}
-        )
-        self.repository.commit("root", unsigned["root"], [self.keys["root1"], self.keys["root2"]])
-        self.repository.commit("targets", unsigned["targets"], [self.keys["targets1"], self.keys["targets2"]])
-        self.family = f"family-{HARDWARE}"
-        self.repository.commit(self.family, unsigned[self.family], [self.keys["family"]])
-        director_roles = dict.fromkeys(("targets", "snapshot", "timestamp"), online)
-        director_roles["root"] = RoleKeys((public["director-root"],))
-        self.director_root = Director.new_root(director_roles, [self.keys["director-root"]], self.now_s)
-        self.director = Director(self.director_root, self.keys["online"])
-        self.vendor_id = image.vendor_uuid(VENDOR)
-        self.class_id = image.class_uuid(VENDOR, HARDWARE)
-        self.journal = folder / "server.journal" if journal else None
-        self.audit = AuditLog(folder / "audit.log")
-        self.server = self._new_server()
         self.broker = MemoryBroker(faults)
         self.server_host = ServerHost(self.server, self.broker.connect(SERVER_USER))
         self.units: dict[str, Unit] = {}
-        self.releases: dict[str, Release] = {}
-        self.release_counter = 0
-        self.publish()
-
-    def _new_server(self) -> UpdateServer:
-        return UpdateServer(
-            self.repository,
-            self.director,
-            hashlib.sha256(f"server {self.seed}".encode()).digest()[:16],
-            journal=self.journal,
-        )
 
     def restart_server(self, link: Link | None = None) -> None:
         """The server process dies and a new one continues from the journal."""
         self.server.close()
         old = self.server
         self.director = Director(self.director_root, self.keys["online"], dict(self.director.versions))
-        self.server = self._new_server()
+        self.server = self.new_server()
         for row in old.devices.values():
             self.server.register(row.identity)
         self.server.open_journal()
@@ -198,83 +132,11 @@ class Testbed:
         self.server_host.link.close()
         self.server_host = ServerHost(self.server, link or self.broker.connect(SERVER_USER), wants)
 
-    # ---- releases -----------------------------------------------------------------------------------------
-
-    def publish(self) -> None:
-        """Sign snapshot and timestamp over what is in the repository."""
-        self.repository.publish([self.keys["online"]], [self.keys["online"]], self.now_s)
-
-    def firmware(
-        self,
-        version: str,
-        body: bytes,
-        security_counter: int = 1,
-        schema: tuple[int, int] | None = None,
-        dependencies: Sequence[image.Dependency] = (),
-    ) -> bytes:
-        """A signed firmware file."""
-        return image.build(
-            body,
-            version=Version.parse(version),
-            key=self.keys["image"],
-            security_counter=security_counter,
-            vendor_id=self.vendor_id,
-            class_id=self.class_id,
-            parameter_schema=schema,
-            dependencies=dependencies,
-            build_digest=hashlib.sha256(b"build" + body).digest(),
-        )
-
     def parameter_set(
         self, version: str, counter: int, schema: parameters.Schema = SCHEMA, **values: float
     ) -> bytes:
         """A signed parameter file; ``values`` replace the standard ones."""
-        return parameters.build(
-            schema,
-            {**VALUES, **values},
-            counter=counter,
-            version=Version.parse(version),
-            key=self.keys["image"],
-            vendor_id=self.vendor_id,
-            class_id=self.class_id,
-        )
-
-    def release(self, name: str, file: bytes, bases: Sequence[str] = (), publish: bool = True) -> Release:
-        """Put a file into the image repository, with deltas from earlier releases where they are smaller."""
-        parsed = image.parse(file)
-        self.release_counter += 1
-        metadata = self.repository.edit(self.family, self.now_s)
-        deltas: list[dict[str, str]] = []
-        for base in bases:
-            kind, data = delta.container.choose(self.releases[base].file, file)
-            if kind == "delta":
-                target = f"{HARDWARE}/{name}-from-{base}.btd"
-                row = custom_fields(
-                    kind="delta",
-                    hardware_ids=[HARDWARE],
-                    release_counter=self.release_counter,
-                    version=str(parsed.version),
-                    security_counter=parsed.security_counter or 0,
-                    data=data,
-                )
-                self.repository.add_target(metadata, target, data, row)
-                deltas.append({"base": self.releases[base].digest.hex(), "name": target})
-        custom = custom_fields(
-            kind="firmware" if parsed.bootable else "parameters",
-            hardware_ids=[HARDWARE],
-            release_counter=self.release_counter,
-            version=str(parsed.version),
-            security_counter=parsed.security_counter or 0,
-            data=file,
-            param_schema=parsed.parameter_schema,
-            deltas=deltas,
-        )
-        self.repository.add_target(metadata, f"{HARDWARE}/{name}", file, custom)
-        self.repository.commit(self.family, metadata, [self.keys["family"]])
-        if publish:
-            self.publish()
-        self.releases[name] = Release(f"{HARDWARE}/{name}", file, parsed.version)
-        return self.releases[name]
+        return self.parameter_file(version, counter, schema, {**VALUES, **values})
 
     # ---- devices ------------------------------------------------------------------------------------------
 
@@ -291,28 +153,12 @@ class Testbed:
     ) -> Unit:
         """A manufactured, running device that trusts the present roots."""
         mcu = self.new_mcu(name, firmware, parameter_file, schema_of)
-        key = SoftwareKey.from_seed(f"{self.seed}/device/{name}".encode())
-        config = device.Config(
-            device=name,
-            ecu_serial=f"ecu-{name}",
-            hardware_id=HARDWARE,
-            vendor_id=self.vendor_id,
-            class_id=self.class_id,
-            hardware_revision=1,
-            key=key,
-            director_keys=(self.keys["online"].public,),
-            time_keys=(self.keys["online"].public,),
-            secret=hashlib.sha256(f"{self.seed}/secret/{name}".encode()).digest()[:16],
-        )
-        store_of_trust = trust.TrustStore(
-            {"root.json": (self.repository.metadata_dir / "1.root.json").read_bytes()},
-            {"root.json": self.director.roots[0]},
-        )
+        config, state = self.enrol(name)
         port = ModelPort(mcu)
         notes: list[tuple[str, str]] = []
         host = AgentHost(
             config,
-            device.start(store_of_trust),
+            state,
             link or self.broker.connect(name),
             port,
             store or MemoryStore(),
@@ -321,9 +167,6 @@ class Testbed:
         )
         unit = Unit(host, mcu, port, notes)
         self.units[name] = unit
-        self.server.register(
-            DeviceIdentity(name, key.public, f"ecu-{name}", HARDWARE, self.vendor_id, self.class_id)
-        )
         return unit
 
     def new_mcu(

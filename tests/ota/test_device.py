@@ -554,7 +554,7 @@ def test_two_servers_on_one_journal(tmp_path: Path) -> None:
     """E10: the second one is refused."""
     bed = make_bed(tmp_path, journal=True)
     bed.server.open_journal()
-    second = bed._new_server()
+    second = bed.new_server()
     with pytest.raises(OtaError) as error:
         second.open_journal()
     assert error.value.reason is Reason.BUSY

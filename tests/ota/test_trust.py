@@ -15,9 +15,10 @@ from tuf.ngclient.fetcher import FetcherInterface
 
 from ota import trust
 from ota.errors import OtaError, Reason
+from ota.office import HARDWARE
 from ota.repository import Assignment, Director, Repository, RoleKeys, TufSigner
 from ota.signing import Algorithm, SoftwareKey
-from ota.testbed import EPOCH_S, HARDWARE, Testbed
+from ota.testbed import EPOCH_S, Testbed
 from ota.trust import Ecu, SecureClock, TrustStore, Verdict, refresh, verify_bundles
 
 from .conftest import make_bed
