@@ -32,7 +32,7 @@ import numpy as np
 from .codegen import BODY, BRANCHES, ENDS, NAMES, Block, Instruction, Writer, cost, unpack
 from .decode import TRANSLATED
 from .isa import OP_BLOCK, OP_SPECIAL, OP_UNDECODED
-from .state import G_KIND, G_OFFSET, G_SIZE, K_MEMORY, S
+from .state import F_EXECUTE, G_FLAGS, G_KIND, G_OFFSET, G_SIZE, K_MEMORY, S
 
 if TYPE_CHECKING:
     from .machine import Machine
@@ -173,6 +173,8 @@ class Translator:
         for row in range(len(regions)):
             if (
                 regions[row, G_KIND] == K_MEMORY
+                # a window onto the flash runs its bytes, the flash itself does not
+                and regions[row, G_FLAGS] & F_EXECUTE
                 and 0 <= at * 2 - regions[row, G_OFFSET] < regions[row, G_SIZE]
             ):
                 return row

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .devices import console, timer
+from .devices import console, gpio, timer
 from .jit import inner, jit
 from .state import (
     F_READ,
@@ -66,6 +66,8 @@ def read_word(st, mem, regions, address, lanes, part, t):
         value, known = console.read(st, regions[row, G_SLOT], offset, t)
     elif kind == timer.KIND:
         value, known = timer.read(st, regions[row, G_SLOT], offset, t)
+    elif kind == gpio.KIND:
+        value, known = gpio.read(st, regions[row, G_SLOT], offset, t)
     else:
         value, known = 0, False
     return value, OK if known else FAULT
@@ -95,6 +97,8 @@ def write_word(st, mem, out, regions, address, lanes, value, part, t):
         known = console.write(st, out, regions[row, G_SLOT], offset, lanes, value & _M, t)
     elif kind == timer.KIND:
         known = timer.write(st, out, regions[row, G_SLOT], offset, lanes, value & _M, t)
+    elif kind == gpio.KIND:
+        known = gpio.write(st, out, regions[row, G_SLOT], offset, lanes, value & _M, t)
     return OK if known else FAULT
 
 
@@ -114,6 +118,8 @@ def reset_devices(st, regions):
             console.reset(st, slot, line)
         elif kind == timer.KIND:
             timer.reset(st, slot, line)
+        elif kind == gpio.KIND:
+            gpio.reset(st, slot, line)
 
 
 @jit

@@ -29,7 +29,7 @@ irq = 7
 
 
 def test_boards_of_the_map():
-    assert board_names() == ["reference", "riscv-tests"]
+    assert board_names() == ["reference", "riscv-tests", "bms"]
     board = load_board("reference")
     assert board.memories[0].base == 0x0010_0000
     assert board.device("timer").base == 0x0003_0000
@@ -57,6 +57,26 @@ def test_mistakes_name_the_row(tmp_path: Path, old: str, new: str, words: str):
         load_board("b", path)
     with pytest.raises(BoardError, match="expected one of b"):
         load_board("c", path)
+
+
+def test_partitions_and_window():
+    board = load_board("bms")
+    at = 0
+    for partition in board.partitions:
+        assert partition.at == at
+        assert partition.size % board.sector == 0
+        at += partition.size
+    assert board.memory("flash").size == at
+    assert board.memory("xip").offset == board.memory("flash").offset + board.partition("slot_0").at
+    assert board.partition("slot_0").size == board.partition("slot_1").size == board.memory("xip").size
+    with pytest.raises(BoardError, match="no partition"):
+        board.partition("slot_2")
+
+
+def test_header_of_the_firmware_is_that_of_the_map():
+    """Made by: python -m bms_emulator.regmap bms > bms_emulator/firmware/include/regs.h"""
+    header = Path("bms_emulator/firmware/include/regs.h")
+    assert header.read_text() == c_header(load_board("bms"))
 
 
 def test_header_agrees_with_python(capsys):

@@ -1,0 +1,42 @@
+/* What the firmware asks of the chip: flash, crypto engine, counters, modem mailbox, time, watchdog, reset, console.
+ *
+ * Two implementations: hal/target (drivers of the emulated board `bms`) and host/ (arrays and callbacks, with
+ * injected faults). Nothing above this line knows a register. Sizes in bytes, times in microseconds.
+ */
+#ifndef HAL_H
+#define HAL_H
+
+#include <stdint.h>
+
+enum { HAL_OK = 0, HAL_PROTECTED = 1, HAL_ECC = 2, HAL_RANGE = 3, HAL_WORN = 4, HAL_BUSY = 5, HAL_BAD = 6 };
+#define HAL_SECTOR 4096u /* erase unit; program unit is 4 bytes, only 1 -> 0 */
+
+/* Flash addresses are offsets from the start of the flash. Block until done; interrupts run meanwhile. */
+int hal_flash_erase(uint32_t at);
+int hal_flash_program(uint32_t at, const void *data, uint32_t size); /* at, size multiples of 4 */
+int hal_flash_read(uint32_t at, void *data, uint32_t size);
+void hal_flash_protect(uint32_t at, uint32_t size); /* until the next reset */
+
+/* Crypto engine (HSM). One hash at a time. key_hash = SHA-256 of the SubjectPublicKeyInfo of a provisioned key slot;
+ * purpose: 0 image keys, 1 manifest keys. algorithm: 1 Ed25519, 2 ECDSA P-256. For Ed25519 images the message is the
+ * 32-byte digest. */
+void hal_sha256_begin(void);
+void hal_sha256_add(const void *data, uint32_t size);
+void hal_sha256_end(uint8_t digest[32]);
+int hal_verify(uint32_t purpose, const uint8_t key_hash[32], uint32_t algorithm, const void *message,
+               uint32_t message_size, const void *signature, uint32_t signature_size); /* HAL_OK or HAL_BAD */
+uint32_t hal_counter_read(uint32_t id);
+int hal_counter_raise(uint32_t id, uint32_t value); /* monotonic, power-fail atomic */
+void hal_random(void *out, uint32_t size);
+
+/* Modem mailbox: whole frames, <= 1032 bytes. */
+uint32_t hal_mailbox_receive(void *frame, uint32_t capacity); /* size, 0: none waiting */
+int hal_mailbox_send(const void *frame, uint32_t size);
+
+uint64_t hal_time_us(void);
+void hal_watchdog_feed(void);
+uint32_t hal_reset_cause(void);
+_Noreturn void hal_reset(uint32_t why);
+void hal_console(const char *text, uint32_t size);
+
+#endif
