@@ -103,10 +103,21 @@ class BmsCommands:
     tripped: BoolArray  # (n_packs,) contactors opened by a protection
 
 
+class Modem(Protocol):
+    """The modem mailboxes of a shard's controllers: whole frames, in order, one box per pack."""
+
+    def send(self, pack: int, frame: bytes) -> None:
+        """Into the box; the firmware reads it in its next step."""
+
+    def receive(self, pack: int) -> list[bytes]:
+        """What the firmware has sent since the last call."""
+
+
 class Bms(Protocol):
     """Battery management of all packs of a shard."""
 
     commands: BmsCommands
+    modem: Modem | None  # None: this rung takes no updates
     state_names: tuple[str, ...]
     fault_names: tuple[str, ...]
     ticks: int  # firmware ticks run so far, over all packs
@@ -116,3 +127,47 @@ class Bms(Protocol):
 
     def step(self, frame: MeasuredFrame, dt_us: int) -> BmsCommands:
         """Run the firmware over a step of dt_us with this frame as its latest sample."""
+
+
+@dataclass(frozen=True)
+class UpdateNews:
+    """Something an update has come to, for the event table. `pack` is the index within its shard."""
+
+    shard: int
+    pack: int
+    kind: str  # ordered, download, transfer, staged, waiting, activating, probation, then the outcome
+    severity: str
+    value: float
+    unit: str
+    text: str
+
+
+class UpdateChain(Protocol):
+    """Signing, server, broker and one gateway agent for each pack, on simulated time."""
+
+    def order(
+        self, packs: list[tuple[int, int]], image: str | None, parameters: dict[str, int], now_s: float
+    ) -> list[UpdateNews]:
+        """Sign and publish a set for these (shard, pack)."""
+
+    def exchange(self, now_s: float) -> list[UpdateNews]:
+        """Let gateways and server talk until nothing is under way that is due by now_s."""
+
+    def set_broker(self, running: bool) -> None:
+        """Kill the broker, or start it again."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether any update is under way."""
+
+    def waits_for_contactors(self) -> list[tuple[int, int]]:
+        """(shard, pack) whose update is staged and defers because the pack is connected."""
+
+    def under_way(self, shard: int, pack: int) -> bool:
+        """Whether this pack has an update that is not finished."""
+
+    def traffic(self) -> dict[str, float]:
+        """Messages and bytes on the air so far, and what full images would have cost."""
+
+    def close(self) -> None:
+        """End every process and socket that was started."""

@@ -113,6 +113,10 @@ class EmbeddedBroker:
             self._loop = None
             self._thread = None
 
+    def kill(self) -> None:
+        """What a crash leaves: nothing, sessions and retained messages lived in memory only."""
+        self.stop()
+
     def __enter__(self) -> EmbeddedBroker:
         return self
 

@@ -152,6 +152,10 @@ class MqttLink:
         self._events.append(event)
         self.hub.ready[self] = None
 
+    def retry_now(self) -> None:
+        """The broker is known to be back: do not wait out the pause."""
+        self._failures, self._retry_at = 0, 0.0
+
     def close(self) -> None:
         self._closed = True
         if self._client is not None:

@@ -39,7 +39,11 @@ def _own_rules(draft: Draft) -> list[tuple[str, str]]:
 
 
 def _plugins(scenario: Draft) -> Iterator[Draft]:
-    """Every fault, detector and strategy."""
+    """Every fault, detector and strategy, update order and outage: what has times, targets or own rules."""
+    updates = look(scenario, "updates")
+    for holder, attribute in ((updates, "orders"), (look(updates, "link"), "broker_outages")):
+        if isinstance(holder, Draft):
+            yield from (d for d in members(holder, attribute) if isinstance(d, Draft))
     holders: list[Any] = [scenario, *members(scenario, "sites")]
     for holder in holders:
         if not isinstance(holder, Draft):

@@ -19,6 +19,7 @@ from twin.scenario.fields import (
     quantity,
     section,
     sections,
+    target,
     text,
     word,
 )
@@ -239,6 +240,77 @@ class Site:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Outage:
+    """The broker process is killed and, later, started again."""
+
+    at_s: float = quantity("time", "when the broker is killed", key="at", minimum=0.0)
+    until_s: float = quantity("time", "when it is started again", key="until", above=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateLink:
+    """How the gateways of the packs reach the update server."""
+
+    broker: str = word("rung of the link ladder", names="brokers", default="mosquitto")
+    period_s: float = quantity(
+        "time", "how often the gateways look at the link", key="period", default=1.0, above=0.0
+    )
+    latency_s: float = quantity(
+        "time", "one way between gateway and broker", key="latency", default=0.2, minimum=0.0, maximum=600.0
+    )
+    bandwidth_B_per_s: float = quantity(
+        "data_rate", "of each gateway, each way", key="bandwidth", default=32_000.0, above=0.0
+    )
+    loss: float = quantity(
+        "fraction",
+        "messages lost between gateway and broker, each way",
+        key="loss",
+        default=0.0,
+        minimum=0.0,
+        maximum=0.9,
+    )
+    broker_outages: tuple[Outage, ...] = sections("the broker is killed and started again", of=Outage)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterChange:
+    """A new value of one firmware parameter, in the firmware's own unit (it stands in the name)."""
+
+    name: str = word("parameter of the firmware", names="parameters")
+    value: int = integer("new value", minimum=-(2**31), maximum=2**31 - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateOrder:
+    """One set (firmware, parameters, or both) for all packs below a target."""
+
+    at_s: float = quantity("time", "when it is ordered", key="at", minimum=0.0)
+    target: str = target("who gets it", level="site|rack|pack")
+    image: str | None = word("firmware release", names="images", default=None)
+    parameters: tuple[ParameterChange, ...] = sections(
+        "changed firmware parameters", of=ParameterChange, unique="name"
+    )
+    max_offline: int = integer(
+        "racks of a site that may stand open at once while theirs is activated", default=1, minimum=1
+    )
+
+    def mistakes(self) -> list[tuple[str, str]]:
+        """An order has to ask for something."""
+        empty = self.image is None and not self.parameters
+        return [("target", "neither image nor parameters are ordered")] if empty else []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Updates:
+    """Signed firmware and parameter updates while the plant runs."""
+
+    link: UpdateLink = section("way between gateways and server", of=UpdateLink, default=UpdateLink())
+    orders: tuple[UpdateOrder, ...] = sections(
+        "what is ordered, for whom, when", of=UpdateOrder, default=MISSING
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Expectation:
     """A claim about the run, checked after it: one of at_least, at_most, equals."""
 
@@ -261,6 +333,7 @@ class Scenario:
     time: TimePlan = section("steps", of=TimePlan, default=TimePlan())
     telemetry: TelemetryPlan = section("recording", of=TelemetryPlan, default=TelemetryPlan())
     faults: tuple[Any, ...] = plugins("what goes wrong, when, where", table="faults", tag="kind")
+    updates: Updates | None = section("updates of firmware and parameters", of=Updates, default=None)
     analytics: tuple[Any, ...] = plugins(
         "detectors that watch the measured data", table="detectors", tag="detector"
     )
@@ -288,6 +361,9 @@ class Known:
     cell_models: tuple[str, ...]
     thermal_models: tuple[str, ...]
     bms_models: tuple[str, ...]
+    brokers: tuple[str, ...]
+    images: tuple[str, ...]
+    parameters: tuple[str, ...]
     dispatch: dict[str, type]
     faults: dict[str, type]
     detectors: dict[str, type]

@@ -26,7 +26,7 @@ SCHEMA_VERSION = "1.0.0"
 DAY_US = 86_400_000_000
 
 SEVERITIES = ("info", "warning", "alarm")
-EVENT_SOURCES = ("fault", "bms", "dispatch", "zoom", "operator", "plant")
+EVENT_SOURCES = ("fault", "bms", "dispatch", "zoom", "operator", "plant", "update")
 
 # dtype word -> (numpy, arrow); "name" is text with few distinct values, stored as a dictionary
 _DTYPES: dict[str, tuple[Any, pa.DataType]] = {
@@ -230,7 +230,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         ("rack", "name", "-", "rack within the site, or empty"),
         ("pack", "name", "-", "pack within the rack, or empty"),
         ("cell", "int32", "1", "cell within the pack, counting from 1", {"nullable": True}),
-        ("source", "name", "-", "who says so: fault, bms, dispatch, zoom, operator, plant"),
+        ("source", "name", "-", "who says so: fault, bms, dispatch, zoom, operator, plant, update"),
         ("kind", "name", "-", "what happened, one word"),
         ("severity", "name", "-", "info, warning, alarm"),
         ("value", "float64", "see column unit", "the number that belongs to it, or NaN", _OPTIONAL),

@@ -55,6 +55,7 @@ class PackShard:
     rack_of_pack: IntArray = field(init=False)
     pack_current_A: FloatArray = field(init=False)
     connected: BoolArray = field(init=False)
+    wanted_closed: BoolArray = field(init=False)  # what the operator asks of each BMS
     rack_request_W: FloatArray = field(init=False)  # (n_racks,) AC, set by the sites
     rack_dc_W: FloatArray = field(init=False)
     rack_ac_W: FloatArray = field(init=False)
@@ -80,7 +81,12 @@ class PackShard:
             "energy_converter_loss_J",
         ):
             setattr(self, name, np.zeros(n_racks))
-        self.bms.request(np.ones(n_packs, dtype=bool))
+        self.want(np.ones(n_packs, dtype=bool))
+
+    def want(self, closed: BoolArray) -> None:
+        """Ask the BMS of each pack to connect (True) or to open, from the next step on."""
+        self.wanted_closed = closed
+        self.bms.request(closed)
 
     def step(self, dt_us: int, ambient_K: FloatArray) -> None:
         """One plant step of dt_us; ambient_K per pack. This order is the co-simulation contract."""

@@ -21,6 +21,7 @@ from twin.world.faults.base import Fault, FaultTarget
 from twin.world.pack import PackPath, PackShard
 from twin.world.recorder import Event, Recorder
 from twin.world.site import SiteControl, ambient_of_packs
+from twin.world.updates import UpdateDesk
 
 ACTIVATION_S = 10.0  # precharge and closing take a few seconds, in steps that can show it
 
@@ -128,6 +129,7 @@ class World:
     profiles: dict[str, str]  # site/what -> digest of the series
     measured_period_us: int
     truth_period_us: int
+    updates: UpdateDesk | None = None
     steps: int = 0
 
     def run(self, writer: RunWriter, progress: Callable[[int], None] | None = None) -> None:
@@ -141,6 +143,8 @@ class World:
             if fault.until_s is not None:
                 self.clock.add_knot(to_us(fault.until_s))
             self.clock.env.process(self._fault(fault, target))
+        if self.updates is not None:
+            self.updates.start(self.clock)
         self.clock.zoom("activation", at_least_s=ACTIVATION_S)
         self.clock.env.process(self._plant())
         self.clock.env.run()
@@ -192,6 +196,8 @@ class World:
                 self._recorder.truth(now, shard)
                 for event in self._windows[number].changes(now):
                     self._recorder.event(event)
+        if self.updates is not None:
+            self.updates.step(now, self.clock, self.shards, self._recorder.event)
         if now % self.measured_period_us == 0:
             self._recorder.meter(now)
             self._progress(now)

@@ -94,6 +94,9 @@ KNOWN = Known(
     cell_models=("ecm", "spme"),
     thermal_models=("lumped",),
     bms_models=("native",),
+    brokers=("mosquitto", "memory"),
+    images=("1.0.0", "1.1.0"),
+    parameters=("capacity_mAh", "soc_rest_ms"),
     dispatch={"self_consumption": SelfConsumption, "fcr_droop": FcrDroop, "drive": Drive},
     faults={
         "internal_short": InternalShort,
