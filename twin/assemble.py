@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from twin.adapters import bms, catalogue, cells, thermal
+from twin.adapters import bms, catalogue, cells, links, thermal
 from twin.adapters.catalogue import PackSheet
 from twin.analytics.detectors import DETECTORS
 from twin.analytics.metrics import METRICS, REGISTRY
@@ -49,6 +49,9 @@ def known() -> Known:
         cell_models=tuple(cells.RUNGS),
         thermal_models=tuple(thermal.RUNGS),
         bms_models=tuple(bms.RUNGS),
+        brokers=tuple(links.RUNGS),
+        images=bms.images(),
+        parameters=bms.parameters(),
         dispatch=STRATEGIES,
         faults=FAULTS,
         detectors=DETECTORS,
@@ -347,6 +350,7 @@ def vocabulary() -> dict[str, dict[str, str]]:
         "cell models": {name: rung.about for name, rung in cells.RUNGS.items()},
         "thermal models": {name: rung.about for name, rung in thermal.RUNGS.items()},
         "bms models": {name: rung.about for name, rung in bms.RUNGS.items()},
+        "brokers": {name: rung.about for name, rung in links.RUNGS.items()},
         "strategies": {name: first_line(cls) for name, cls in STRATEGIES.items()},
         "faults": {name: first_line(cls) for name, cls in FAULTS.items()},
         "detectors": {name: first_line(cls) for name, cls in DETECTORS.items()},

@@ -60,6 +60,7 @@ class NativeBank:
         self._n_groups, self._n_sensors = sheet.n_series, len(sheet.sensor_group)
         self.state_names, self.fault_names = self._bms.state_names, self._bms.fault_names
         self.ticks = 0
+        self.modem = None
         self.commands = BmsCommands(
             main_closed=np.zeros(n_packs, dtype=bool),
             precharge_closed=np.zeros(n_packs, dtype=bool),
@@ -198,3 +199,15 @@ def _native(sheet: PackSheet, n_packs: int, rate: str) -> Bms:
 RUNGS: dict[str, BmsRung] = {
     "native": BmsRung("the C firmware compiled for this host; for whole fleets", _native),
 }
+
+
+def images() -> tuple[str, ...]:
+    """Firmware releases that can be built."""
+    from bms_emulator.firmware.build import SOURCE_DIR
+
+    return tuple(sorted(path.stem for path in (SOURCE_DIR / "releases").glob("*.toml")))
+
+
+def parameters() -> tuple[str, ...]:
+    """Names of firmware parameters that an update may change."""
+    return ()

@@ -60,6 +60,13 @@ REGISTRY: dict[str, Metric] = {
     "cost": Metric("money", "imported minus exported energy at the price of its time"),
     "energy_balance_error": Metric("fraction", "largest relative residual of the energy ledgers"),
     "charge_balance_error": Metric("fraction", "largest relative residual of the charge ledgers"),
+    "updates_ordered": Metric("count", "updates ordered, one for each pack and order"),
+    "updates_succeeded": Metric("count", "updates whose pack runs, by digest, what was ordered"),
+    "updates_failed": Metric("count", "updates that were refused, cancelled, rolled back or given up"),
+    "update_time_max": Metric("time", "longest time from an order to its confirmed end"),
+    "update_bytes_fraction": Metric(
+        "fraction", "bytes received by the gateways per byte of the full images that were ordered"
+    ),
     "alerts": Metric("count", "alerts of the scenario's detectors"),
     "detected_faults": Metric("count", "faults that a detector found"),
     "missed_faults": Metric("count", "faults that no detector found, the undetectable included"),
@@ -79,6 +86,7 @@ def run_metrics(run: RunFolder, balances: dict[str, dict[str, float]]) -> dict[s
     return {
         **_site_metrics(run, balances),
         **_cell_metrics(run),
+        **_update_metrics(run),
         "energy_balance_error": _residual(balances, "energy"),
         "charge_balance_error": _residual(balances, "charge"),
     }
@@ -144,6 +152,35 @@ def _site_metrics(run: RunFolder, balances: dict[str, dict[str, float]]) -> dict
         "self_consumption": 1.0 - _ratio(total.get("exported"), total.get("pv")),
         "self_sufficiency": 1.0 - _ratio(total.get("imported"), total.get("load")),
         "cost": total.get("cost", math.nan),
+    }
+
+
+def _update_metrics(run: RunFolder) -> dict[str, float]:
+    """From the event table; nothing when no update was ordered."""
+    events = run.events()
+    rows = events[events["source"] == "update"].to_dict("records")
+    ordered: dict[str, float] = {}
+    asked = received = full = longest = 0.0
+    ends = {"update_success": 0, "update_failed": 0, "update_refused": 0, "update_cancelled": 0}
+    for row in rows:
+        path, kind = f"{row['site']}/{row['rack']}/{row['pack']}", str(row["kind"])
+        if kind == "update_ordered":
+            asked += 1
+            full += float(row["value"])
+            ordered[path] = row["t_us"] * 1e-6
+        elif kind in ends and path in ordered:
+            ends[kind] += 1
+            received += float(row["value"])
+            longest = max(longest, row["t_us"] * 1e-6 - ordered[path])
+    if not asked:
+        return {}
+    good = ends["update_success"]
+    return {
+        "updates_ordered": asked,
+        "updates_succeeded": float(good),
+        "updates_failed": float(sum(ends.values()) - good),
+        "update_time_max": longest if good == asked else math.nan,
+        "update_bytes_fraction": received / full if full else math.nan,
     }
 
 

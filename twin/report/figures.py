@@ -40,6 +40,7 @@ from twin.report.spec import (
     ScatterPanel,
     TimePanel,
 )
+from twin.report.updates import update_figures
 from twin.telemetry.frame import PackInfo
 from twin.telemetry.reader import RunFolder
 from twin.telemetry.schema import SEVERITIES
@@ -107,6 +108,7 @@ def all_figures(run: RunFolder) -> list[Figure]:
     """The figures of the report, in order. A figure whose table is empty is left out."""
     story = _story(run)
     figures: list[Figure] = [_time_line(story)]
+    figures += update_figures(story.events, story.span_s[1], story.figure)
     if run.has("meter"):
         figures.append(_site_power(story))
     if run.has("measured"):
@@ -185,6 +187,7 @@ def _time_line(story: Story) -> Figure:
         "dispatch": "dispatch",
         "operator": "operator",
         "zoom": "finer steps",
+        "update": "updates",
     }
     for source, label in names.items():
         rows = story.events[story.events["source"] == source].to_dict("records")

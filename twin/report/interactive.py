@@ -19,6 +19,7 @@ from twin.report.spec import (
     LanePanel,
     Panel,
     ScatterPanel,
+    SpanPanel,
     TimePanel,
 )
 
@@ -228,6 +229,29 @@ def _panel(
                 text=list(lane.text),
                 hovertemplate="%{text}<br>%{x}<extra></extra>",
                 **axes,
+            )
+    elif isinstance(panel, SpanPanel):
+        y_axis.update(
+            type="category",
+            categoryorder="array",
+            categoryarray=list(panel.lanes[::-1]),
+            range=[-0.6, len(panel.lanes) - 0.4],
+            automargin=True,
+        )
+        for kind, colour in panel.kinds.items():
+            mine = [span for span in panel.spans if span.kind == kind]
+            drawn.add_bar(
+                x=[1e3 * (span.end_s - span.start_s) for span in mine],
+                base=[1e3 * span.start_s + offset_ms for span in mine],
+                y=[span.lane for span in mine],
+                orientation="h",
+                name=kind,
+                marker={"color": colour, "line": {"width": 0}},
+                width=0.7,
+                text=[span.text for span in mine],
+                textposition="none",
+                hovertemplate=f"{kind} %{{text}}<extra></extra>",
+                **own,
             )
     elif isinstance(panel, BarPanel):
         x_axis["title"] = {"text": panel.x_label}

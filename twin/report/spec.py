@@ -102,6 +102,37 @@ class LanePanel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Span:
+    """A stretch of time on one lane."""
+
+    lane: str
+    start_s: float
+    end_s: float
+    kind: str  # in the legend, once
+    colour: str
+    text: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpanPanel:
+    """What each of several things was doing, over calendar time; lanes in the order of `lanes`."""
+
+    title: str
+    lanes: tuple[str, ...]
+    spans: tuple[Span, ...]
+
+    @property
+    def height(self) -> int:
+        """Of the drawing, in px."""
+        return 40 + 26 * len(self.lanes)
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Colour of each kind, in the order of first use."""
+        return {span.kind: span.colour for span in self.spans}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Piece:
     """One part of a stacked bar."""
 
@@ -144,7 +175,7 @@ class ScatterPanel:
     height: int = 280
 
 
-Panel = TimePanel | LanePanel | BarPanel | ScatterPanel
+Panel = TimePanel | LanePanel | SpanPanel | BarPanel | ScatterPanel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,4 +193,4 @@ class Figure:
     @property
     def over_time(self) -> bool:
         """Whether its panels have a time axis."""
-        return isinstance(self.panels[0], TimePanel | LanePanel)
+        return isinstance(self.panels[0], TimePanel | LanePanel | SpanPanel)

@@ -24,6 +24,7 @@ from twin.report.spec import (
     LanePanel,
     Panel,
     ScatterPanel,
+    SpanPanel,
     TimePanel,
 )
 
@@ -70,6 +71,8 @@ def png(figure: Figure, start: datetime) -> bytes:
                 _time(ax, panel, start)
             elif isinstance(panel, LanePanel):
                 _lanes(ax, panel, start)
+            elif isinstance(panel, SpanPanel):
+                _spans(ax, panel, start)
             elif isinstance(panel, BarPanel):
                 _bars(ax, panel)
             else:
@@ -95,6 +98,8 @@ def _longest(panel: Panel) -> int:
     """Room for the names at the left of a panel, in px."""
     if isinstance(panel, LanePanel):
         return 20 + 7 * max(len(lane.lane) for lane in panel.lanes)
+    if isinstance(panel, SpanPanel):
+        return 20 + 7 * max(len(lane) for lane in panel.lanes)
     return _LEFT
 
 
@@ -167,6 +172,19 @@ def _lanes(ax: Axes, panel: LanePanel, start: datetime) -> None:
         for severity, colour in SEVERITY_COLOURS.items()
     ]
     ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.005, 1.02), borderaxespad=0.0)
+
+
+def _spans(ax: Axes, panel: SpanPanel, start: datetime) -> None:
+    place = {lane: len(panel.lanes) - 1 - k for k, lane in enumerate(panel.lanes)}
+    for kind, colour in panel.kinds.items():
+        mine = [span for span in panel.spans if span.kind == kind]
+        begin = _days(np.array([span.start_s for span in mine]), start)
+        end = _days(np.array([span.end_s for span in mine]), start)
+        rows = [place[span.lane] for span in mine]
+        ax.barh(rows, end - begin, left=begin, height=0.7, color=colour, linewidth=0, label=kind)
+    ax.set_yticks(range(len(panel.lanes)), panel.lanes[::-1])
+    ax.set_ylim(-0.6, len(panel.lanes) - 0.4)
+    _legend(ax)
 
 
 def _bars(ax: Axes, panel: BarPanel) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from twin.analytics.metrics import REGISTRY
 from twin.report.figures import LOSSES, total_ledger, where
+from twin.report.updates import UpdateStory, update_stories
 from twin.report.wording import ABSENT, clock, number, quantity
 from twin.telemetry.manifest import Expectation, Manifest
 from twin.telemetry.reader import RunFolder
@@ -150,12 +151,56 @@ def scores(rows: list[dict[str, Any]]) -> Table | None:
     )
 
 
+def updates(run: RunFolder) -> Table | None:
+    """Each pack's update: when it came to what, and what it cost on the air."""
+    stories = update_stories(run.events())
+    if not stories:
+        return None
+
+    def after(story: UpdateStory, phase: str) -> str:
+        found = story.first(phase)
+        return ABSENT if found is None else clock(found - story.ordered_s)
+
+    return Table(
+        "Updates, pack by pack",
+        (
+            "pack",
+            "ordered",
+            "downloaded",
+            "verified and staged",
+            "reboot",
+            "ended",
+            "received",
+            "of full",
+            "end",
+        ),
+        tuple(
+            (
+                story.path,
+                f"{story.what} at {clock(story.ordered_s)}",
+                after(story, "transfer"),
+                after(story, "staged"),
+                after(story, "probation"),
+                ABSENT if story.end_s is None else clock(story.end_s - story.ordered_s),
+                f"{number(story.received_B / 1e3)} kB",
+                quantity(story.received_B / story.full_B, "fraction") if story.full_B else ABSENT,
+                story.outcome + (f": {story.why}" if story.outcome != "success" and story.why else ""),
+            )
+            for story in stories
+        ),
+        tuple("good" if story.outcome == "success" else "bad" for story in stories),
+        note="Times count from the order. Received: everything that came to the gateway over the air, "
+        "metadata and repetitions included; of full: against the plain images.",
+        numeric=frozenset({6, 7}),
+    )
+
+
 def events(run: RunFolder, start: datetime) -> Table | None:
     """Events and alerts of weight, in the order of time."""
     rows = [
         (row, str(row["source"]), str(row["kind"]))
         for row in run.events().to_dict("records")
-        if row["severity"] != "info" or row["source"] in ("fault", "operator", "plant")
+        if row["severity"] != "info" or row["source"] in ("fault", "operator", "plant", "update")
     ]
     rows += [(row, "alert", str(row["detector"])) for row in run.alerts().to_dict("records")]
     rows.sort(key=lambda entry: int(entry[0]["t_us"]))
