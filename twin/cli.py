@@ -127,6 +127,56 @@ def schema() -> None:
     print(json.dumps(scenario_schema(), indent=2, ensure_ascii=False))
 
 
+estimate = typer.Typer(help="Estimate the state of a cell from a measured file.", no_args_is_help=True)
+app.add_typer(estimate, name="estimate")
+
+
+@estimate.command(
+    "soc",
+    epilog="Example:  twin estimate soc drive.parquet --cell lghg2_measured --estimator ekf --out soc.csv",
+)
+def estimate_soc(
+    data: Annotated[
+        Path, typer.Argument(help="CSV or Parquet of one cell: t_s, V, I, T_C.", show_default=False)
+    ],
+    cell: Annotated[str, typer.Option(help="Cell of the catalogue.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="CSV to write: t_s, soc, soc_sigma.", show_default=False)],
+    estimator: Annotated[str, typer.Option(help="counting, ekf, ukf or firmware.")] = "ekf",
+    initial_soc: Annotated[
+        float | None, typer.Option(help="0 to 1 before the first row; without it, from the first voltage.")
+    ] = None,
+    initial_sigma: Annotated[
+        float | None, typer.Option(help="How far the start may be off, 1 sigma.")
+    ] = None,
+    current_offset: Annotated[
+        float, typer.Option(help="A, added to the current as it stands in the file.", metavar="A")
+    ] = 0.0,
+    capacity: Annotated[
+        float | None, typer.Option(help="Ah, instead of the catalogue's.", metavar="AH")
+    ] = None,
+    sign: Annotated[
+        str, typer.Option(help="discharge-positive, charge-positive, or auto: what the voltage says.")
+    ] = "auto",
+    temperature: Annotated[
+        float | None, typer.Option(help="degC, for a file without T_C.", metavar="DEG_C")
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column", help="Other name of a column: T_C=temp. May be repeated.", metavar="NAME=HEADER"
+        ),
+    ] = None,
+) -> None:
+    """State of charge with its sigma, by counting or a Kalman filter."""
+    from twin.estimate import column_names, read_recording, run_estimator, write_soc
+
+    recording = read_recording(data, sign, current_offset, temperature, column_names(columns or ()))
+    result = run_estimator(recording, cell, estimator, initial_soc, initial_sigma, capacity)
+    write_soc(out, recording, result)
+    print(f"{out}: {result.soc.size} rows, current {recording.sign}; ", end="")
+    print(f"ends at {100 * result.soc[-1]:.2f} % +- {100 * result.sigma[-1]:.2f} %")
+
+
 # The engines' own command lines, words passed on as they are (their --help too).
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 

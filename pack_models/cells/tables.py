@@ -81,17 +81,25 @@ def _widened(design: CellDesign, values: FloatArray) -> FloatArray:
     return np.asarray(np.interp(soc, design.ocv_soc, values), dtype=float)
 
 
-def _over_temperature(design: CellDesign, values: FloatArray) -> FloatArray:
-    """(n_temperature, ...) of the catalogue → the same over the dense temperatures, on Arrhenius lines."""
+def arrhenius(table_K: FloatArray, values: FloatArray, temperature_K: FloatArray) -> FloatArray:
+    """Positive values (n_table, ...) at table_K → (n, ...) at temperature_K: ln(value) linear in 1/T.
+
+    The first and last pair of the table also serve what lies beyond; a single row serves everything.
+    """
     log_values = np.log(values)
-    at = 1.0 / design.table_temperature_K
-    if at.size == 1:
-        return np.asarray(np.exp(np.repeat(log_values, TEMPERATURE_POINTS, axis=0)))
-    # The table runs from cold to warm, so `at` falls; the first and last pair also serve what lies beyond.
-    x = 1.0 / (TEMPERATURE_FIRST_K + TEMPERATURE_STEP_K * np.arange(TEMPERATURE_POINTS))
+    if table_K.size == 1:
+        return np.asarray(np.exp(np.repeat(log_values, temperature_K.size, axis=0)))
+    # The table runs from cold to warm, so `at` falls.
+    at, x = 1.0 / table_K, 1.0 / temperature_K
     pair = np.clip(np.searchsorted(-at, -x) - 1, 0, at.size - 2)
     share = ((x - at[pair]) / (at[pair + 1] - at[pair])).reshape((-1,) + (1,) * (values.ndim - 1))
     return np.asarray(np.exp(log_values[pair] * (1.0 - share) + log_values[pair + 1] * share))
+
+
+def _over_temperature(design: CellDesign, values: FloatArray) -> FloatArray:
+    """(n_temperature, ...) of the catalogue → the same over the dense temperatures, on Arrhenius lines."""
+    dense_K = TEMPERATURE_FIRST_K + TEMPERATURE_STEP_K * np.arange(TEMPERATURE_POINTS, dtype=np.float64)
+    return arrhenius(design.table_temperature_K, values, dense_K)
 
 
 def _resistance(design: CellDesign, values: FloatArray) -> FloatArray:
