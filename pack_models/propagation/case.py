@@ -36,7 +36,7 @@ _MATERIALS = Path(__file__).parents[1] / "catalogue" / "materials" / "solids.yam
 # The network's mesh error is some percent, so it may step coarsely; the finite elements resolve more.
 STEPS = {
     "fem": StepRules(largest_s=2.0, smallest_s=0.005, reaction_K=60.0, conduction_K=20.0, substep_K=3.0),
-    "network": StepRules(largest_s=5.0, smallest_s=0.01, reaction_K=60.0, conduction_K=15.0, substep_K=10.0),
+    "network": StepRules(largest_s=4.0, smallest_s=0.01, reaction_K=60.0, conduction_K=15.0, substep_K=10.0),
 }
 _FRONT_SLOPE = 0.19
 _FIXED_WALL_W_M2K = 1e7  # a wall held at a temperature is a film this conductive
@@ -71,6 +71,7 @@ class RunRules:
     maps_s : times of the temperature maps; four evenly spread ones when empty
     stop_above_K : end early once a cell's mean is hotter
     cooling : (time s, 0...1) of boundaries marked `cooled`
+    cg_rtol : solver tolerance as a share of the change per step; the model's own when None
     front_correction : whether the network corrects for fronts thinner than its volumes, see Case.corrected
     """
 
@@ -81,7 +82,7 @@ class RunRules:
     maps_s: tuple[float, ...] = ()
     stop_above_K: float | None = None
     cooling: tuple[tuple[float, float], ...] = ()
-    cg_rtol: float = 1e-6
+    cg_rtol: float | None = None
     front_correction: bool = True
 
 
@@ -675,7 +676,7 @@ class _Parser:
             tuple(float(v) for v in maps),
             r.temperature("stop_above", None),
             tuple(sorted(pairs)),
-            r.number("cg_rtol", 1e-6, low=1e-12, high=1e-2),
+            r.number("cg_rtol", None, low=1e-12, high=1e-2),
             r.flag("front_correction", True),
         )
         r.finish()

@@ -161,7 +161,7 @@ class FemRun:
             "n_species": tables.n_species,
             "n_reactions": tables.n_reactions,
             "step": asdict(rules or case.run.steps["fem"]),
-            "cg_rtol": case.run.cg_rtol,
+            "cg_rtol": case.run.cg_rtol or 1e-6,
             **to_message(list(case.boundaries), list(case.triggers)),
         }
         arrays = {
