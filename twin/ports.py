@@ -77,13 +77,16 @@ class PackThermal(Protocol):
 
 @dataclass(frozen=True)
 class MeasuredFrame:
-    """What the sensors of all packs of a shard say at one instant; NaN where a channel is silent."""
+    """What the sensors of all packs of a shard say at one instant; NaN: silent or not fitted."""
 
     group_voltage_V: FloatArray  # (n_groups,)
     temperature_K: FloatArray  # (n_sensors,) of all packs, pack by pack
     current_A: FloatArray  # (n_packs,)
     pack_voltage_V: FloatArray  # (n_packs,)
     link_voltage_V: FloatArray  # (n_packs,) on the converter's side of the contactors
+    pressure_Pa: FloatArray  # (n_packs,) in the pack's housing, above that of the surroundings
+    gas_fraction: FloatArray  # (n_packs,) combustible gas in the housing, 0…1 by volume
+    insulation_ohm: FloatArray  # (n_packs,) between the high-voltage side and the housing
 
 
 @dataclass

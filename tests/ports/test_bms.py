@@ -27,6 +27,9 @@ def frame(volts=3.7, kelvin=298.15, amps=0.0, link=None):
         current_A=np.full(N_PACKS, amps),
         pack_voltage_V=np.full(N_PACKS, pack),
         link_voltage_V=np.full(N_PACKS, pack) if link is None else np.full(N_PACKS, link),
+        pressure_Pa=np.full(N_PACKS, np.nan),
+        gas_fraction=np.full(N_PACKS, np.nan),
+        insulation_ohm=np.full(N_PACKS, np.nan),
     )
 
 

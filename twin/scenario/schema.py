@@ -13,6 +13,7 @@ from typing import Any
 from twin.scenario.fields import (
     MISSING,
     date,
+    flag,
     integer,
     plugins,
     profile,
@@ -136,6 +137,41 @@ class Sensors:
         "pack current gain error spread, 1 sigma",
         key="current_gain",
         default=0.001,
+        minimum=0.0,
+        maximum=0.2,
+    )
+    # Sensors of the housing, by which abuse shows itself; a pack without them reports nothing there.
+    pressure: bool = flag("a pressure sensor in the housing", default=False)
+    pressure_noise_Pa: float = quantity(
+        "pressure", "housing pressure noise, 1 sigma", key="pressure_noise", default=20.0, minimum=0.0
+    )
+    pressure_offset_Pa: float = quantity(
+        "pressure",
+        "housing pressure offset spread, 1 sigma",
+        key="pressure_offset",
+        default=50.0,
+        minimum=0.0,
+    )
+    pressure_range_Pa: float = quantity(
+        "pressure", "highest pressure it can show", key="pressure_range", default=100e3, above=0.0
+    )
+    gas: bool = flag("a sensor of combustible gas in the housing", default=False)
+    gas_noise: float = quantity("fraction", "gas noise, 1 sigma", key="gas_noise", default=20e-6, minimum=0.0)
+    gas_offset: float = quantity(
+        "fraction", "gas offset spread, 1 sigma", key="gas_offset", default=50e-6, minimum=0.0
+    )
+    gas_range: float = quantity(
+        "fraction", "highest share of gas it can show", key="gas_range", default=0.05, above=0.0, maximum=1.0
+    )
+    gas_response_s: float = quantity(
+        "time", "gas sensor, time to 63 % of a step", key="gas_response", default=5.0, minimum=0.0
+    )
+    insulation: bool = flag("an insulation monitor", default=False)
+    insulation_noise: float = quantity(
+        "fraction",
+        "insulation reading noise, 1 sigma of the value",
+        key="insulation_noise",
+        default=0.02,
         minimum=0.0,
         maximum=0.2,
     )

@@ -72,6 +72,9 @@ class Frame:
     balancing: NDArray[np.bool_]
     sample_age_s: float
     power_W: float
+    pressure_Pa: float = float("nan")
+    gas_fraction: float = float("nan")
+    insulation_ohm: float = float("nan")
 
 
 def block_frames(t_us: int, packs: Sequence[PackInfo], columns: Mapping[str, ArrayLike]) -> Iterator[Frame]:
@@ -111,4 +114,7 @@ def block_frames(t_us: int, packs: Sequence[PackInfo], columns: Mapping[str, Arr
             balancing=values["balancing"][groups],
             sample_age_s=float(values["sample_age_s"][p]),
             power_W=float(values["power_W"][p]),
+            pressure_Pa=float(values["pressure_Pa"][p]),
+            gas_fraction=float(values["gas_fraction"][p]),
+            insulation_ohm=float(values["insulation_ohm"][p]),
         )

@@ -49,6 +49,9 @@ _FRAME_COLUMNS = (
     "balancing",
     "sample_age_s",
     "power_W",
+    "pressure_Pa",
+    "gas_fraction",
+    "insulation_ohm",
 )
 
 
@@ -317,6 +320,9 @@ def _frames(site: str, rows: pa.Table) -> Iterator[Frame]:
             balancing=balancing[balancing_ends[i] : balancing_ends[i + 1]],
             sample_age_s=scalars["sample_age_s"][i],
             power_W=scalars["power_W"][i],
+            pressure_Pa=scalars["pressure_Pa"][i],
+            gas_fraction=scalars["gas_fraction"][i],
+            insulation_ohm=scalars["insulation_ohm"][i],
         )
 
 

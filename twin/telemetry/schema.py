@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-SCHEMA_VERSION = "1.0.0"
+SCHEMA_VERSION = "1.1.0"
 DAY_US = 86_400_000_000
 
 SEVERITIES = ("info", "warning", "alarm")
@@ -85,6 +85,7 @@ def _rows(table: str, *rows: tuple[Any, ...]) -> tuple[Column, ...]:
 _GROUP: dict[str, Any] = {"per": "group"}
 _SENSOR: dict[str, Any] = {"per": "sensor"}
 _OPTIONAL: dict[str, Any] = {"optional": True}
+_NEW_1_1: dict[str, Any] = {"optional": True, "since": "1.1.0"}
 
 _WHO = (
     ("t_us", "int64", "us", "simulated time since the start of the run"),
@@ -154,6 +155,21 @@ TABLES: dict[str, tuple[Column, ...]] = {
             _OPTIONAL,
         ),
         ("power_W", "float32", "W", "measured current times measured pack voltage, positive on discharge"),
+        (
+            "pressure_Pa",
+            "float32",
+            "Pa",
+            "pressure in the housing above that of the surroundings by its sensor; NaN where there is none",
+            _NEW_1_1,
+        ),
+        (
+            "gas_fraction",
+            "float32",
+            "1",
+            "combustible gas in the housing by volume, by its sensor; NaN where there is none",
+            _NEW_1_1,
+        ),
+        ("insulation_ohm", "float32", "ohm", "by the insulation monitor; NaN where there is none", _NEW_1_1),
     ),
     # -------------------------------------------------------------------------------------------------
     # meter: the site's own meters; power columns are means over the period that ends at t_us

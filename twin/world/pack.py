@@ -12,7 +12,9 @@ import numpy as np
 
 from twin.ports import Bms, BoolArray, CellBank, FloatArray, IntArray, PackThermal
 from twin.world.rack import LinkVoltages, settle_racks, split_power
-from twin.world.sensors import SensorBank
+from twin.world.sensors import HousingTruth, SensorBank
+
+HEALTHY_INSULATION_OHM = 20e6  # far above the 100 to 500 ohm/V that standards ask for
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class PackShard:
     nominal_energy_J: FloatArray
     cooling_works: FloatArray  # 0…1, cut by a cooling failure
     short_ohm: FloatArray  # (n_cells,) internal shorts as injected; inf = none
+    housing: HousingTruth = field(init=False)
     rack_of_pack: IntArray = field(init=False)
     pack_current_A: FloatArray = field(init=False)
     connected: BoolArray = field(init=False)
@@ -69,6 +72,9 @@ class PackShard:
         n_packs, n_racks = len(self.paths), self.racks.pack_start.size - 1
         self.rack_of_pack = np.repeat(np.arange(n_racks), np.diff(self.racks.pack_start))
         self.pack_current_A = np.zeros(n_packs)
+        self.housing = HousingTruth(
+            np.zeros(n_packs), np.zeros(n_packs), np.full(n_packs, HEALTHY_INSULATION_OHM)
+        )
         self.connected = np.zeros(n_packs, dtype=bool)
         for name in (
             "rack_request_W",
@@ -122,6 +128,8 @@ class PackShard:
             self.pack_current_A,
             self.cells.pack_voltage_V,
             link_V,
+            self.housing,
+            dt_s,
         )
         # 5. The BMS; its commands act from the next step on.
         commands = self.bms.step(frame, dt_us)

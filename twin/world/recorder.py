@@ -76,6 +76,9 @@ class Recorder:
                 "cooling": commands.cooling,
                 "sample_age_s": 0.0,
                 "power_W": frame.current_A * frame.pack_voltage_V,
+                "pressure_Pa": frame.pressure_Pa,
+                "gas_fraction": frame.gas_fraction,
+                "insulation_ohm": frame.insulation_ohm,
             },
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twin.world.faults.cell_outlier import CellOutlier
 from twin.world.faults.cooling_failure import CoolingFailure
+from twin.world.faults.insulation_loss import InsulationLoss
 from twin.world.faults.internal_short import InternalShort
 from twin.world.faults.sensor import SensorBias, SensorDropout, SensorStuck
 
@@ -11,6 +12,7 @@ FAULTS: dict[str, type] = {
     "internal_short": InternalShort,
     "cell_outlier": CellOutlier,
     "cooling_failure": CoolingFailure,
+    "insulation_loss": InsulationLoss,
     "sensor_bias": SensorBias,
     "sensor_stuck": SensorStuck,
     "sensor_dropout": SensorDropout,

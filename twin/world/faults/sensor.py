@@ -8,8 +8,7 @@ from twin.scenario.fields import integer, quantity, word
 from twin.scenario.fields import target as target_field
 from twin.scenario.schema import PackFacts
 from twin.world.faults.base import FaultNote, FaultTarget
-
-SENSORS = ("voltage", "temperature", "current", "pack_voltage", "link_voltage")
+from twin.world.sensors import KINDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +16,7 @@ class _SensorFault:
     at_s: float = quantity("time", "when it begins", key="at", minimum=0.0)
     until_s: float | None = quantity("time", "when it ends", key="until", default=None)
     target: str = target_field("the pack", level="pack")
-    sensor: str = word("kind of sensor", names=SENSORS)
+    sensor: str = word("kind of sensor", names=KINDS)
     channel: int = integer("which of the pack's sensors of this kind, from 1", default=1, minimum=1)
 
     def mistakes_at(self, pack: PackFacts) -> list[tuple[str, str]]:
@@ -43,11 +42,21 @@ class SensorBias(_SensorFault):
         "temperature_difference", "bias of a temperature sensor", key="bias_temperature", default=0.0
     )
     bias_A: float = quantity("current", "bias of a current sensor", key="bias_current", default=0.0)
+    bias_Pa: float = quantity("pressure", "bias of a pressure sensor", key="bias_pressure", default=0.0)
+    bias_gas: float = quantity("fraction", "bias of a gas sensor", key="bias_gas", default=0.0)
+    bias_ohm: float = quantity(
+        "resistance", "bias of an insulation monitor", key="bias_insulation", default=0.0
+    )
 
     def _bias(self) -> tuple[float, str]:
-        return {"temperature": (self.bias_K, "K"), "current": (self.bias_A, "A")}.get(
-            self.sensor, (self.bias_V, "V")
-        )
+        others = {
+            "temperature": (self.bias_K, "K"),
+            "current": (self.bias_A, "A"),
+            "pressure": (self.bias_Pa, "Pa"),
+            "gas": (self.bias_gas, "1"),
+            "insulation": (self.bias_ohm, "ohm"),
+        }
+        return others.get(self.sensor, (self.bias_V, "V"))
 
     def apply(self, target: FaultTarget) -> FaultNote:
         bias, unit = self._bias()
