@@ -219,6 +219,7 @@ def load_cell(path: Path) -> CellDesign:
     values = {key: sheet.number("numbers.", numbers, key, rule) for key, rule in CELL_NUMBERS.items()}
     curves = sheet.section("curves")
     arrays = {key: sheet.array("curves.", curves, key, rule) for key, rule in CELL_CURVES.items()}
+    aged = _aged(sheet, arrays)
     fit = {key: float(value) for key, value in sheet.section("fit").items()}
     sheet.problems += [f"{k}: unknown key" for k in [*numbers, *curves]]
     sheet.problems += _cell_shapes(arrays)
@@ -227,10 +228,36 @@ def load_cell(path: Path) -> CellDesign:
     if texts["name"] != path.stem:
         sheet.problems.append(f"name: {texts['name']!r} is not the name of the file")
     sheet.finish()
-    arguments: dict[str, Any] = {**texts, **values, **arrays}
+    arguments: dict[str, Any] = {**texts, **values, **arrays, **aged}
     return CellDesign(
         **arguments, pybamm=None if pybamm is None else str(pybamm), fit=fit, sources=sheet.sources
     )
+
+
+CELL_AGED = {"aged_soh": POSITIVE, "aged_ocv_V": POSITIVE, "aged_resistance_shape": POSITIVE}
+
+
+def _aged(sheet: _Sheet, arrays: dict[str, FloatArray]) -> dict[str, FloatArray]:
+    """The optional section `aged`: curves of aged cells; empty arrays where the file has none."""
+    n_ocv, n_soc = arrays["ocv_soc"].size, arrays["table_soc"].size
+    if "aged" not in sheet.data:
+        return {
+            "aged_soh": np.zeros(0),
+            "aged_ocv_V": np.zeros((0, n_ocv)),
+            "aged_resistance_shape": np.zeros((0, n_soc)),
+        }
+    entries = sheet.section("aged")
+    found = {key: sheet.array("aged.", entries, key, rule) for key, rule in CELL_AGED.items()}
+    sheet.problems += [f"{key}: unknown key" for key in entries]
+    soh = np.concatenate([[1.0], found["aged_soh"].ravel()])
+    if not np.allclose(np.diff(soh), soh[1] - 1.0) or soh[1] >= 1.0:
+        sheet.problems.append("aged.aged_soh: must fall from 1 in even steps, e.g. [0.9, 0.8]")
+    for key, width in (("aged_ocv_V", n_ocv), ("aged_resistance_shape", n_soc)):
+        if found[key].shape != (soh.size - 1, width):
+            sheet.problems.append(
+                f"aged.{key}: shape {found[key].shape}; expected {(soh.size - 1, width)} (soh, soc)"
+            )
+    return found
 
 
 def _cell_shapes(arrays: dict[str, FloatArray]) -> list[str]:

@@ -20,8 +20,12 @@ class CellDesign:
 
     `resistance*_ohm` are (n_temperatures, n_socs) over `table_temperature_K` and `table_soc`,
     `time_constant*_s` (n_temperatures,); the curves over `ocv_soc` are (n_ocv,). Time constants do not
-    depend on the state of charge: identification is then linear in the resistances. `pybamm` names the
-    parameter set the physical rungs (spm, spme, dfn) use, None where there is none.
+    depend on the state of charge: identification is then linear in the resistances. `aged_soh` (n_aged,)
+    are capacities of aged cells over that of the fresh one, evenly spaced down from 1; `aged_ocv_V` (n_aged,
+    n_ocv) are their open circuits and `aged_resistance_shape` (n_aged, n_socs) is what their resistance at a
+    state of charge grew, over the growth of its mean; all three are empty where only capacity and
+    resistance are known to change. `pybamm` names the parameter set the physical rungs (spm, spme, dfn) use,
+    None where there is none.
     """
 
     name: str
@@ -50,6 +54,9 @@ class CellDesign:
     time_constant1_s: FloatArray
     resistance2_ohm: FloatArray
     time_constant2_s: FloatArray
+    aged_soh: FloatArray
+    aged_ocv_V: FloatArray
+    aged_resistance_shape: FloatArray
     pybamm: str | None
     fit: dict[str, float]
     sources: dict[str, str]

@@ -1,9 +1,10 @@
 """Equivalent-circuit cells of all packs of a shard, stepped in one compiled call.
 
 Two RC branches, one-state hysteresis, open circuit and entropic coefficient over state of charge,
-resistances and time constants over state of charge and temperature, individual capacity and resistance
-of each cell, parallel cells sharing the current of their group, busbars, passive balancing and internal
-shorts. The equations stand in `pack_models.cells.ecm_kernel`.
+resistances and time constants over state of charge and temperature, both also over state of health where
+the catalogue has aged curves, individual capacity and resistance of each cell, parallel cells sharing the
+current of their group, busbars, passive balancing, internal shorts and opened fuses. The equations stand
+in `pack_models.cells.ecm_step`.
 
     from pack_models.catalogue import pack
     from pack_models.cells.ecm import EcmBank
@@ -19,17 +20,23 @@ busbars and balancing resistors goes to neither cell.
 
 from __future__ import annotations
 
+import ctypes
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pack_models.catalogue.design import CellDesign, PackDesign
 from pack_models.cells import bank as checks
 from pack_models.cells import ecm_kernel as kernel
+from pack_models.cells import ecm_step as compiled
 from pack_models.cells.bank import BoolArray, FloatArray, OutOfWindow
 from pack_models.cells.tables import StepTableMaker, cell_tables
 from pack_models.layout import Layout
 
 IntArray = NDArray[np.int64]
+
+OPEN_FUSE_OHM = 1e9  # what insulation leaves of a connection
 
 
 class EcmBank:
@@ -69,53 +76,87 @@ class EcmBank:
         balancing_resistance_ohm: ArrayLike = 33.0,
     ) -> None:
         n = layout.n_cells
+        if layout.n_parallel.max() > compiled.LARGEST_GROUP:
+            raise ValueError(
+                f"{layout.n_parallel.max()} cells in parallel; expected at most {compiled.LARGEST_GROUP}"
+            )
         self.design, self.layout = design, layout
         self._tables = cell_tables(design)
         self._step_tables = StepTableMaker(design)
         factor = checks.per_item("capacity_factor", capacity_factor, n, "cell", 0.0)
-        self._cells = kernel.Cells(
-            soc=checks.per_item("soc", soc, n, "cell", -1e-12, 1.0 + 1e-12),
-            v1_V=np.zeros(n),
-            v2_V=np.zeros(n),
-            hysteresis=np.zeros(n),
-            current_A=np.zeros(n),
-            heat_W=np.zeros(n),
-            per_charge=1.0 / (3600.0 * design.capacity_Ah * factor),
-            resistance_factor=checks.per_item("resistance_factor", resistance_factor, n, "cell", 0.0),
-            short_S=np.zeros(n),
-        )
+        self._fresh_C = 3600.0 * design.capacity_Ah * factor
+        self._fresh_resistance = checks.per_item("resistance_factor", resistance_factor, n, "cell", 0.0)
+        self._cell_pack = layout.cell_pack
+        self._cells: dict[str, FloatArray] = {
+            "soc": checks.per_item("soc", soc, n, "cell", -1e-12, 1.0 + 1e-12),
+            "v1_V": np.zeros(n),
+            "v2_V": np.zeros(n),
+            "hysteresis": np.zeros(n),
+            "current_A": np.zeros(n),
+            "heat_W": np.zeros(n),
+            "per_charge": 1.0 / self._fresh_C,
+            "resistance_factor": self._fresh_resistance.copy(),
+            "wear": np.zeros(n),
+            "short_S": np.zeros(n),
+            "link_ohm": np.zeros(n),
+        }
+        self._special = np.zeros(layout.n_packs, dtype=np.uint8)
         balancing = checks.per_item(
             "balancing_resistance_ohm", balancing_resistance_ohm, layout.n_groups, "group", 0.0
         )
-        self._wires = kernel.Wires(
-            pack_group_start=layout.pack_group_start,
-            group_cell_start=layout.group_cell_start,
-            busbar_ohm=checks.per_item(
-                "busbar_resistance_ohm", busbar_resistance_ohm, layout.n_groups, "group", -1e-300
-            ),
-            balancing_S=1.0 / balancing,
-        )
-        self._packs = kernel.Packs(
-            group_voltage_V=np.zeros(layout.n_groups),
-            pack_voltage_V=np.zeros(layout.n_packs),
-            pack_power_W=np.zeros(layout.n_packs),
-            ledger=np.zeros((layout.n_packs, kernel.LEDGER_COLUMNS)),
-            outside=np.zeros((layout.n_packs, 4), dtype=np.int64),
-        )
+        self._packs: dict[str, Any] = {
+            "group_voltage_V": np.zeros(layout.n_groups),
+            "pack_voltage_V": np.zeros(layout.n_packs),
+            "pack_power_W": np.zeros(layout.n_packs),
+            "ledger": np.zeros((layout.n_packs, kernel.LEDGER_COLUMNS)),
+            "outside": np.zeros((layout.n_packs, 4), dtype=np.int64),
+        }
         self._pack_current_A = np.zeros(layout.n_packs)
-        self._soc_from = self._cells.soc.copy()
+        self._soc_from = self._cells["soc"].copy()
         self._given_J, self._given_C = np.zeros(layout.n_packs), np.zeros(layout.n_packs)
-        self._cell_pack = layout.cell_pack
-        self._scratch = kernel.scratch(int(layout.n_parallel.max()))
         self._emf_V, self._resistance_ohm = np.zeros(layout.n_packs), np.zeros(layout.n_packs)
-        self.soc, self.cell_current_A, self.heat_W = (
-            self._cells.soc,
-            self._cells.current_A,
-            self._cells.heat_W,
+        self._no_balancing = np.zeros(layout.n_groups, dtype=np.bool_)
+        # The compiled step reads and writes these arrays through their addresses.
+        self._library, self._work = compiled.library(), compiled.scratch()
+        self._structures = (
+            compiled.structure(
+                compiled.Wires,
+                pack_group_start=layout.pack_group_start,
+                group_cell_start=layout.group_cell_start,
+                busbar_ohm=checks.per_item(
+                    "busbar_resistance_ohm", busbar_resistance_ohm, layout.n_groups, "group", -1e-300
+                ),
+                balancing_S=1.0 / balancing,
+                n_packs=layout.n_packs,
+            ),
+            compiled.structure(compiled.Cells, **self._cells, special=self._special),
+            compiled.structure(compiled.Packs, **self._packs),
         )
-        self.group_voltage_V, self.pack_voltage_V = self._packs.group_voltage_V, self._packs.pack_voltage_V
-        self.pack_power_W, self.outside_steps = self._packs.pack_power_W, self._packs.outside
+        self._wires_at, self._cells_at, self._packs_at = map(ctypes.addressof, self._structures)
+        self._steps: dict[float, Any] = {}
+        self.soc, self.cell_current_A, self.heat_W = (
+            self._cells["soc"],
+            self._cells["current_A"],
+            self._cells["heat_W"],
+        )
+        self.group_voltage_V = self._packs["group_voltage_V"]
+        self.pack_voltage_V, self.pack_power_W = self._packs["pack_voltage_V"], self._packs["pack_power_W"]
+        self.outside_steps = self._packs["outside"]
         self._open_circuit(checks.per_item("temperature_K", temperature_K, n, "cell", 0.0))
+
+    def _step_at(self, dt_s: float) -> int:
+        """Address of the tables of a step of dt_s."""
+        found = self._steps.get(dt_s)
+        if found is None:
+            checks.check_step_s(dt_s)
+            valid_K = self.design.table_temperature_K
+            found = compiled.step_structure(
+                self._tables, self._step_tables(dt_s), float(valid_K[0]), float(valid_K[-1])
+            )
+            if len(self._steps) >= StepTableMaker.KEPT:
+                self._steps.pop(next(iter(self._steps)))
+            self._steps[dt_s] = found
+        return ctypes.addressof(found)
 
     @classmethod
     def from_pack(
@@ -151,7 +192,7 @@ class EcmBank:
         """(n_cells,) open-circuit voltage at the present state of charge, without hysteresis."""
         temperature_K = checks.check_temperature(temperature_K, self.layout)
         open_V = np.empty(self.soc.size)
-        kernel.open_kernel(self._tables, self.soc, temperature_K, open_V)
+        kernel.open_kernel(self._tables, self.soc, self._cells["wear"], temperature_K, open_V)
         return open_V
 
     def thevenin(
@@ -167,21 +208,20 @@ class EcmBank:
         -------
         emf_V, resistance_ohm : (n_packs,), overwritten by the next call
         """
-        checks.check_step_s(dt_s)
+        step_at = self._step_at(float(dt_s))
         temperature_K = checks.check_temperature(temperature_K, self.layout)
         around_A = self._pack_current_A
         if around_current_A is not None:
             around_A = checks.check_current(around_current_A, self.layout)
-        kernel.thevenin_kernel(
-            self._tables,
-            self._step_tables(float(dt_s)),
-            self._wires,
-            self._cells,
-            around_A,
-            temperature_K,
-            self._scratch,
-            self._emf_V,
-            self._resistance_ohm,
+        self._library.ecm_thevenin(
+            step_at,
+            self._wires_at,
+            self._cells_at,
+            around_A.ctypes.data,
+            temperature_K.ctypes.data,
+            self._work.ctypes.data,
+            self._emf_V.ctypes.data,
+            self._resistance_ohm.ctypes.data,
         )
         return self._emf_V, self._resistance_ohm
 
@@ -201,52 +241,82 @@ class EcmBank:
         dt_s : 10 ms to 15 min are sensible; any positive step is stable
         balancing : (n_groups,) bleed resistor on; None is all off
         """
-        checks.check_step_s(dt_s)
+        step_at = self._step_at(float(dt_s))
         current_A = checks.check_current(pack_current_A, self.layout)
         temperature_K = checks.check_temperature(temperature_K, self.layout)
-        on = checks.check_balancing(balancing, self.layout)
-        valid_K = self.design.table_temperature_K
-        kernel.step_kernel(
-            self._tables,
-            self._step_tables(float(dt_s)),
-            self._wires,
-            self._cells,
-            self._packs,
-            current_A,
-            self._pack_current_A,
-            temperature_K,
-            on,
-            float(valid_K[0]),
-            float(valid_K[-1]),
-            self._scratch,
+        on = self._no_balancing if balancing is None else checks.check_balancing(balancing, self.layout)
+        self._library.ecm_step(
+            step_at,
+            self._wires_at,
+            self._cells_at,
+            self._packs_at,
+            current_A.ctypes.data,
+            temperature_K.ctypes.data,
+            on.ctypes.data,
+            self._work.ctypes.data,
         )
         self._pack_current_A[:] = current_A
+
+    # ---- individual cells ------------------------------------------------------------------------
+
+    def _mark_special(self, cell: int) -> None:
+        """Whether a cell of the pack needs the way with shorts and links."""
+        p = int(self._cell_pack[cell])
+        mine = slice(int(self.layout.pack_cell_start[p]), int(self.layout.pack_cell_start[p + 1]))
+        odd = (self._cells["short_S"][mine] != 0.0) | (self._cells["link_ohm"][mine] != 0.0)
+        self._special[p] = odd.any()
 
     def set_internal_short(self, cell: int, resistance_ohm: float) -> None:
         """Put a resistor across one cell; infinity takes it away."""
         checks.check_short(cell, self.layout, resistance_ohm)
-        self._cells.short_S[cell] = 1.0 / resistance_ohm
+        self._cells["short_S"][cell] = 1.0 / resistance_ohm
+        self._mark_special(cell)
+
+    def set_open_fuse(self, cell: int, is_open: bool) -> None:
+        """Open (or replace) the fuse between one cell and its group."""
+        checks.check_cell(cell, self.layout)
+        self._cells["link_ohm"][cell] = OPEN_FUSE_OHM if is_open else 0.0
+        self._mark_special(cell)
+
+    def _settle(self) -> None:
+        """Close the ledger so far, which counts with the capacities and curves up to now."""
+        self._given_J, self._given_C = self._given()
+        self._soc_from[:] = self.soc
 
     def scale_cell(self, cell: int, capacity_factor: float = 1.0, resistance_factor: float = 1.0) -> None:
         """Multiply capacity and resistance of one cell; its state of charge stays as it is."""
         checks.check_factors(
             cell, self.layout, capacity_factor=capacity_factor, resistance_factor=resistance_factor
         )
-        # The ledger so far counts with the old capacity: settle it, then start anew.
-        self._given_J, self._given_C = self._given()
-        self._soc_from[:] = self._cells.soc
-        self._cells.per_charge[cell] /= capacity_factor
-        self._cells.resistance_factor[cell] *= resistance_factor
+        self._settle()
+        self._fresh_C[cell] *= capacity_factor
+        self._fresh_resistance[cell] *= resistance_factor
+        self._cells["per_charge"][cell] /= capacity_factor
+        self._cells["resistance_factor"][cell] *= resistance_factor
+
+    def set_health(self, capacity: ArrayLike, resistance: ArrayLike) -> None:
+        """Age all cells, on top of their spread; states of charge stay as they are.
+
+        capacity, resistance : (n_cells,) or one number, what is left and what it has grown to; 1 = fresh
+        """
+        capacity = checks.per_item("capacity", capacity, self.soc.size, "cell", 0.0)
+        resistance = checks.per_item("resistance", resistance, self.soc.size, "cell", 0.0)
+        self._settle()
+        np.divide(1.0, self._fresh_C * capacity, out=self._cells["per_charge"])
+        np.multiply(self._fresh_resistance, resistance, out=self._cells["resistance_factor"])
+        if self.design.aged_soh.size:
+            lost = (1.0 - capacity) / (1.0 - self.design.aged_soh[-1])
+            np.clip(lost, 0.0, 1.0, out=self._cells["wear"])
 
     @property
     def capacity_Ah(self) -> FloatArray:
         """(n_cells,) what each full cell holds."""
-        return 1.0 / (3600.0 * self._cells.per_charge)
+        return np.asarray(1.0 / (3600.0 * self._cells["per_charge"]))
 
     @property
     def resistance_factor(self) -> FloatArray:
         """(n_cells,) resistance of each cell over that of the design."""
-        return self._cells.resistance_factor.copy()
+        return self._cells["resistance_factor"].copy()
 
     def _given(self) -> tuple[FloatArray, FloatArray]:
         """Enthalpy (J) and charge (C, over all groups) the cells of each pack have given so far."""
@@ -254,8 +324,9 @@ class EcmBank:
         kernel.stored_kernel(
             self._tables,
             self._cell_pack,
-            self._cells.soc,
-            self._cells.per_charge,
+            self.soc,
+            self._cells["per_charge"],
+            self._cells["wear"],
             self._soc_from,
             energy_J,
             charge_C,
@@ -272,7 +343,7 @@ class EcmBank:
         current: charge_stored_C = charge_terminal_C + charge_short_C + charge_balancing_C. The
         residuals are the differences; the throughputs are the scale to judge them by.
         """
-        return checks.ledger_table(self._packs.ledger, *self._given(), self.layout.n_series)
+        return checks.ledger_table(self._packs["ledger"], *self._given(), self.layout.n_series)
 
     def window_report(self, temperature_K: FloatArray | None = None) -> list[OutOfWindow]:
         """Cells that stand outside 0…1, their voltage limits or (if given) the identified temperatures."""
@@ -280,8 +351,11 @@ class EcmBank:
 
     def _state(self) -> dict[str, NDArray]:
         return {
-            **self._cells._asdict(),
-            **self._packs._asdict(),
+            **self._cells,
+            **self._packs,
+            "special": self._special,
+            "fresh_C": self._fresh_C,
+            "fresh_resistance": self._fresh_resistance,
             "pack_current_A": self._pack_current_A,
             "soc_from": self._soc_from,
             "given_J": self._given_J,

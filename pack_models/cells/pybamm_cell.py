@@ -27,6 +27,7 @@ from pack_models.catalogue.design import CellDesign, PackDesign
 from pack_models.cells import bank as checks
 from pack_models.cells import ecm_kernel as kernel
 from pack_models.cells.bank import BoolArray, FloatArray, OutOfWindow
+from pack_models.cells.ecm_step import slopes
 from pack_models.cells.pybamm_engine import MODELS, SolverError, shared_engine
 from pack_models.cells.tables import StepTableMaker, cell_tables
 from pack_models.layout import Layout
@@ -65,7 +66,6 @@ class PybammBank:
         # The circuit tables predict slopes and give the open circuit; entropy is off (see above).
         self._tables = cell_tables(design)._replace(has_entropy=False, hysteresis_rate=0.0)
         self._step_tables = StepTableMaker(design)
-        self._scratch = kernel.scratch(1)
         self._capacity_factor = checks.per_item("capacity_factor", capacity_factor, n, "cell", 0.0)
         self._resistance_factor = checks.per_item("resistance_factor", resistance_factor, n, "cell", 0.0)
         start_soc = checks.per_item("soc", soc, n, "cell", -1e-12, 1.0 + 1e-12)
@@ -158,27 +158,14 @@ class PybammBank:
 
     def _forecast(self, temperature_K: FloatArray, dt_s: float) -> tuple[FloatArray, FloatArray]:
         """(e_V, r_ohm) per cell: V = e - r I at the end, from the last voltage and the circuit's slope."""
-        slope_ohm, drift_ohm = np.empty(self.soc.size), np.empty(self.soc.size)
-        none = np.zeros(self.soc.size)
-        circuit = kernel.Cells(
-            soc=self.soc,
-            v1_V=none,
-            v2_V=none,
-            hysteresis=none,
-            current_A=self.cell_current_A,
-            heat_W=none,
-            per_charge=1.0 / (3600.0 * self.capacity_Ah),
-            resistance_factor=self._resistance_factor,
-            short_S=none,
-        )
-        kernel.slope_kernel(
+        slope_ohm, drift_ohm = slopes(
             self._tables,
             self._step_tables(float(dt_s)),
-            circuit,
+            self.soc,
+            self.cell_current_A,
+            1.0 / (3600.0 * self.capacity_Ah),
+            self._resistance_factor,
             temperature_K,
-            self._scratch,
-            slope_ohm,
-            drift_ohm,
         )
         slope_ohm *= self._slope_scale
         return self._last_V + (slope_ohm - drift_ohm) * self.cell_current_A, slope_ohm
@@ -351,6 +338,7 @@ class PybammBank:
             self.layout.cell_pack,
             self.soc,
             1.0 / (3600.0 * self.capacity_Ah),
+            np.zeros(self.soc.size),
             self._soc_from,
             energy_J,
             charge_C,

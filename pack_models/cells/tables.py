@@ -7,6 +7,10 @@ the open circuit falls by 25 V per unit of charge below empty and rises by at le
 full (assumption: steep enough that an over-discharged cell reaches 0 V some 10 % below empty, an
 overcharged one 4.7 V 5 % above full); the others stay constant.
 
+Where the catalogue has curves of aged cells, open circuit and resistances also depend, linearly between
+layers, on the state of health; how much the resistance grows as a whole is the cell's own factor, a layer
+says how the growth is spread over the state of charge.
+
 Resistances are bilinear over state of charge (steps of 2 %) and temperature (steps of 5 K), time constants
 linear over temperature. Between and beyond the identified temperatures they follow Arrhenius lines, ln(x)
 over 1/T; beyond the grid (-30…70 degC) they stay at its edge. The decay of the branches over one step,
@@ -43,8 +47,9 @@ OPEN, ENTROPIC, OPEN_INTEGRAL, ENTROPIC_INTEGRAL = range(4)
 class CellTables(NamedTuple):
     """Tables of one cell design, in the form the kernels want.
 
-    curve : (n, 4) over soc = -MARGIN + i / POINTS_PER_SOC: open circuit (V), entropic coefficient (V/K),
-        and their integrals over soc from the first point
+    curve : (layers, n, 4) over soc = -MARGIN + i / POINTS_PER_SOC: open circuit (V), entropic coefficient
+        (V/K), and their integrals over soc from the first point; layer 0 is the fresh cell, the last the
+        oldest of the catalogue, evenly spaced in state of health
     hysteresis_V : (n,) half the distance between the branches
     hysteresis_rate : of the approach to a branch, per full charge; 0 for cells without
     """
@@ -54,12 +59,13 @@ class CellTables(NamedTuple):
     hysteresis_rate: float
     reference_K: float
     has_entropy: bool
+    layers: int
 
 
 class StepTables(NamedTuple):
     """What a step of one length needs.
 
-    ohm : (n_soc * n_temperature, 4) R0 + R1 + R2, R1, R2, padding
+    ohm : (layers, n_soc, n_temperature, 4) R0 + R1 + R2, R1, R2, padding
     decay : (n_temperature, 4) exp(-dt/tau) of both branches, and the mean over the step of a branch that
         decays from one, (1 - exp(-dt/tau)) tau / dt
     """
@@ -109,9 +115,9 @@ def _resistance(design: CellDesign, values: FloatArray) -> FloatArray:
     return _over_temperature(design, rows).T
 
 
-def cell_tables(design: CellDesign) -> CellTables:
-    """The dense curves of a cell design."""
-    open_V = _widened(design, design.ocv_V)
+def _open_circuit(design: CellDesign, ocv_V: FloatArray) -> FloatArray:
+    """(n,) an open circuit on the dense grid: never quite flat inside, steep lines outside."""
+    open_V = _widened(design, ocv_V)
     first, last = round(MARGIN * POINTS_PER_SOC), open_V.size - 1 - round(MARGIN * POINTS_PER_SOC)
     inside = np.maximum(np.diff(open_V[first : last + 1]), SMALLEST_SLOPE_V / POINTS_PER_SOC)
     open_V[first : last + 1] = open_V[first] + np.concatenate([[0.0], np.cumsum(inside)])
@@ -119,17 +125,24 @@ def cell_tables(design: CellDesign) -> CellTables:
     beyond = np.arange(1, first + 1) / POINTS_PER_SOC
     open_V[:first] = open_V[first] - SLOPE_BELOW_EMPTY_V * beyond[::-1]
     open_V[last + 1 :] = open_V[last] + slope_full * beyond
+    return open_V
+
+
+def cell_tables(design: CellDesign) -> CellTables:
+    """The dense curves of a cell design."""
     entropic = _widened(design, design.entropic_V_per_K)
-    curve = np.stack(
-        [open_V, entropic, _running_integral(open_V), _running_integral(entropic)],
-        axis=1,
-    )
+    layers = []
+    for ocv_V in (design.ocv_V, *design.aged_ocv_V):
+        open_V = _open_circuit(design, ocv_V)
+        columns = [open_V, entropic, _running_integral(open_V), _running_integral(entropic)]
+        layers.append(np.stack(columns, axis=1))
     return CellTables(
-        curve=np.ascontiguousarray(curve),
+        curve=np.ascontiguousarray(np.stack(layers)),
         hysteresis_V=_widened(design, design.hysteresis_V),
         hysteresis_rate=float(design.hysteresis_rate) if design.has_hysteresis else 0.0,
         reference_K=float(design.reference_temperature_K),
         has_entropy=design.has_entropy,
+        layers=len(layers),
     )
 
 
@@ -143,8 +156,11 @@ class StepTableMaker:
             _resistance(design, table)
             for table in (design.resistance0_ohm, design.resistance1_ohm, design.resistance2_ohm)
         )
-        stacked = np.stack([r0 + r1 + r2, r1, r2, np.zeros_like(r0)], axis=-1)
-        self._ohm = np.ascontiguousarray(stacked.reshape(-1, 4))
+        fresh = np.stack([r0 + r1 + r2, r1, r2, np.zeros_like(r0)], axis=-1)
+        soc = np.linspace(0.0, 1.0, RESISTANCE_SOC_POINTS)
+        shapes = [np.interp(soc, design.table_soc, shape) for shape in design.aged_resistance_shape]
+        layers = [fresh, *(fresh * shape[:, None, None] for shape in shapes)]
+        self._ohm = np.ascontiguousarray(np.stack(layers))
         self._rate1_Hz = 1.0 / _over_temperature(design, design.time_constant1_s)
         self._rate2_Hz = 1.0 / _over_temperature(design, design.time_constant2_s)
         self._made: dict[float, StepTables] = {}

@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pack_models.catalogue import cell
-from pack_models.cells import ecm_kernel as kernel
 from pack_models.cells.ecm import EcmBank
-from pack_models.cells.tables import StepTableMaker, cell_tables
+from pack_models.cells.tables import StepTableMaker
 from pack_models.layout import Layout
 
 M50 = cell("lgm50_chen2020")
@@ -47,7 +46,7 @@ def test_step_tables_at_the_knots_of_the_catalogue():
     r0, r1, r2 = (
         table[row, column] for table in (M50.resistance0_ohm, M50.resistance1_ohm, M50.resistance2_ohm)
     )
-    ohm = made.ohm[at_soc * 21 + at_T]
+    ohm = made.ohm[0, at_soc, at_T]
     np.testing.assert_allclose(ohm[:3], [r0 + r1 + r2, r1, r2], rtol=1e-9)
     tau = M50.time_constant1_s[row]
     np.testing.assert_allclose(made.decay[at_T, 0], np.exp(-10.0 / tau), rtol=1e-9)
@@ -126,27 +125,25 @@ def test_any_group_settles(soc, c_rate, dt_s, short_ohm, kelvin):
     assert abs(balances["charge_residual_C"][0]) <= 1e-9 * balances["charge_throughput_C"][0] + 1e-9
 
 
-def prepared_group(socs, dt_s):
-    """A group as the solver sees it: tables, scratch, first currents."""
-    cells = bank(n_parallel=len(socs), soc=socs)
-    w = kernel.scratch(len(socs))
-    state = cells._cells
-    step = StepTableMaker(M50)(dt_s)
-    kernel._prepare(
-        step.ohm, step.decay, dt_s, ROOM_K, state.soc, state.v1_V, state.v2_V, state.per_charge,
-        state.resistance_factor, room(cells), 0, len(socs), 1.0, w,
-    )  # fmt: skip
-    return cell_tables(M50), w
-
-
 @pytest.mark.parametrize("dt_s", [0.1, 10.0, 900.0])
-def test_bisection_and_newton_find_the_same_currents(dt_s):
-    socs = [0.05, 0.5, 0.97]
-    tables, w = prepared_group(socs, dt_s)
-    kernel.share_current(tables.curve, True, 0.0, 3, 0.02, 4.0, w)
-    newton = w[:, kernel.CURRENT].copy()
-    kernel.bisect_group(tables.curve, True, 0.0, 3, 0.02, 4.0, w)
-    np.testing.assert_allclose(w[:, kernel.CURRENT], newton, rtol=1e-7, atol=1e-7)
+@pytest.mark.parametrize("kept", ["as it is", "hysteresis", "short and open fuse"])
+def test_bisection_and_newton_find_the_same_currents(dt_s, kept):
+    gap = np.full_like(M50.ocv_V, 0.02 if kept == "hysteresis" else 0.0)
+    cells = bank(
+        n_parallel=3,
+        soc=[0.05, 0.5, 0.97],
+        design=dataclasses.replace(M50, hysteresis_V=gap, hysteresis_rate=30.0),
+    )
+    if kept == "short and open fuse":
+        cells.set_internal_short(0, 2.0)
+        cells.set_open_fuse(2, True)
+    T, found = room(cells), np.empty((2, 3))
+    for safely in (0, 1):
+        cells._library.ecm_share(
+            cells._step_at(dt_s), cells._cells_at, 3, 0.02, 4.0, T.ctypes.data, safely,
+            cells._work.ctypes.data, found[safely].ctypes.data,
+        )  # fmt: skip
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-7, atol=1e-7)
 
 
 def test_thevenin_is_the_tangent():
