@@ -5,7 +5,7 @@ were measured. A filter on a controller interpolates linearly on fixed small gri
 other: curves by interpolation, what depends on temperature along Arrhenius lines, as `EcmBank` has it.
 
     from pack_models.catalogue import cell
-    compact_tables(cell("lghg2_measured")).resistance0_ohm.shape      # (8, 14)
+    compact_tables(cell("lghg2_measured")).resistance0_ohm.shape      # (7, 12)
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ OCV_SOC = np.concatenate(
         [0.92, 0.94, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995, 1.0],
     ]
 )
-TABLE_SOC = np.array([0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0])
-TABLE_TEMPERATURE_K = np.array([-20.0, -10.0, 0.0, 10.0, 20.0, 30.0, 40.0, 55.0]) + 273.15
+TABLE_SOC = np.array([0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 0.95, 1.0])
+TABLE_TEMPERATURE_K = np.array([-20.0, -10.0, 0.0, 10.0, 25.0, 40.0, 55.0]) + 273.15
 # Of a cell whose identification states no residual: what a careful fit of a drive cycle leaves.
 RESIDUAL_V = 0.012
 
 
 @dataclass(frozen=True, eq=False)
 class CompactTables:
-    """Curves over OCV_SOC, resistances (temperature, soc), the rest over TABLE_TEMPERATURE_K.
+    """Open circuit over OCV_SOC; hysteresis and entropic coefficient over TABLE_SOC; resistances
+    (temperature, soc); the rest over TABLE_TEMPERATURE_K.
 
     residual_V is what the identification left unexplained, root mean square.
     """
@@ -65,8 +66,8 @@ def residual_V(design: CellDesign) -> FloatArray:
 def compact_tables(design: CellDesign) -> CompactTables:
     """The tables of a cell design on the small grids."""
 
-    def curve(values: FloatArray) -> FloatArray:
-        return np.asarray(np.interp(OCV_SOC, design.ocv_soc, values), dtype=float)
+    def curve(values: FloatArray, soc: FloatArray) -> FloatArray:
+        return np.asarray(np.interp(soc, design.ocv_soc, values), dtype=float)
 
     def over_temperature(values: FloatArray) -> FloatArray:
         return arrhenius(design.table_temperature_K, values, TABLE_TEMPERATURE_K)
@@ -76,9 +77,9 @@ def compact_tables(design: CellDesign) -> CompactTables:
         return over_temperature(rows)
 
     return CompactTables(
-        ocv_V=curve(design.ocv_V),
-        hysteresis_V=curve(design.hysteresis_V),
-        entropic_V_per_K=curve(design.entropic_V_per_K),
+        ocv_V=curve(design.ocv_V, OCV_SOC),
+        hysteresis_V=curve(design.hysteresis_V, TABLE_SOC),
+        entropic_V_per_K=curve(design.entropic_V_per_K, TABLE_SOC),
         resistance0_ohm=resistance(design.resistance0_ohm),
         resistance1_ohm=resistance(design.resistance1_ohm),
         resistance2_ohm=resistance(design.resistance2_ohm),

@@ -38,6 +38,7 @@ FloatArray = NDArray[np.float64]
 
 SOC, OFFSET, V1, V2, HYST, ERROR, SCALE = range(7)
 N_STATES = 7
+N_CIRCUIT = 11  # figures of _circuit
 SLOPE_FLOOR_V = 0.01  # per unit of charge: a table that is flat by rounding still says which way is up
 SOC_MARGIN = 0.05  # how far the state may run beyond empty and full
 WATCH_S = 60.0  # memory of the watch on innovations
@@ -51,8 +52,9 @@ RELAXING1_V, RELAXING2_V = 0.003, 0.01  # what the branches may hold before the 
 class FilterModel:
     """A cell as the filters see it; see `twin.adapters.estimators` for where it comes from.
 
-    ocv_soc, ocv_V, hysteresis_V, entropic_V_per_K : (n,) hysteresis_V is half the gap between the branches
-    table_soc : (m,), table_temperature_K : (k,), resistance*_ohm : (k, m)
+    ocv_soc, ocv_V : (n,)
+    table_soc, hysteresis_V, entropic_V_per_K : (m,) hysteresis_V is half the gap between the branches
+    table_temperature_K : (k,), resistance*_ohm : (k, m)
     time_constant*_s, model_sigma_V : (k,) the latter is the residual of the identification
     """
 
@@ -112,11 +114,12 @@ class Start(NamedTuple):
 class _Tables(NamedTuple):
     capacity_As: float
     soc: FloatArray
-    curve: FloatArray  # (n, 4) open circuit, its smoothed slope, hysteresis, entropic coefficient
+    curve: FloatArray  # (n, 2) open circuit, its smoothed slope
     hysteresis_rate: float
     reference_K: float
     table_soc: FloatArray
     table_K: FloatArray
+    over_soc: FloatArray  # (m, 2) hysteresis, entropic coefficient
     ohm: FloatArray  # (k, m, 3)
     over_K: FloatArray  # (k, 3) time constants 1 and 2, sigma of the model
 
@@ -134,15 +137,8 @@ def node_slopes(soc: FloatArray, ocv_V: FloatArray) -> FloatArray:
 
 
 def _tables(model: FilterModel) -> _Tables:
-    curve = np.stack(
-        [
-            model.ocv_V,
-            node_slopes(model.ocv_soc, model.ocv_V),
-            model.hysteresis_V,
-            model.entropic_V_per_K,
-        ],
-        axis=1,
-    )
+    curve = np.stack([model.ocv_V, node_slopes(model.ocv_soc, model.ocv_V)], axis=1)
+    over_soc = np.stack([model.hysteresis_V, model.entropic_V_per_K], axis=1)
     ohm = np.stack([model.resistance0_ohm, model.resistance1_ohm, model.resistance2_ohm], axis=-1)
     over_K = np.stack([model.time_constant1_s, model.time_constant2_s, model.model_sigma_V], axis=-1)
     return _Tables(
@@ -153,6 +149,7 @@ def _tables(model: FilterModel) -> _Tables:
         reference_K=model.reference_K,
         table_soc=np.ascontiguousarray(model.table_soc),
         table_K=np.ascontiguousarray(model.table_temperature_K),
+        over_soc=np.ascontiguousarray(over_soc),
         ohm=np.ascontiguousarray(ohm),
         over_K=np.ascontiguousarray(over_K),
     )
@@ -171,36 +168,33 @@ def _place(grid: FloatArray, x: float) -> tuple[int, float]:
 
 
 @njit(cache=True)
-def _curve(t: _Tables, soc: float) -> tuple[float, float, float, float]:
-    """Open circuit (goes on as a line outside 0…1), slope, hysteresis, entropic coefficient."""
+def _curve(t: _Tables, soc: float) -> tuple[float, float]:
+    """Open circuit (goes on as a line outside 0…1) and its slope."""
     left, share = _place(t.soc, soc)
     a, b = t.curve[left], t.curve[left + 1]
     inside = min(max(share, 0.0), 1.0)
-    return (
-        a[0] + share * (b[0] - a[0]),
-        a[1] + inside * (b[1] - a[1]),
-        a[2] + inside * (b[2] - a[2]),
-        a[3] + inside * (b[3] - a[3]),
-    )
+    return a[0] + share * (b[0] - a[0]), a[1] + inside * (b[1] - a[1])
 
 
 @njit(cache=True)
 def _circuit(t: _Tables, soc: float, temperature_K: float, out: FloatArray) -> None:
-    """R0, R1, R2, tau1, tau2, sigma, and the slopes of R0, R1, R2 over state of charge; (9,).
+    """What the model is at a state of charge and a temperature, constant outside the tables; (N_CIRCUIT,).
 
-    At a state of charge and a temperature, constant outside the tables.
+    R0, R1, R2, tau1, tau2, sigma, slopes of R0, R1, R2 over state of charge, hysteresis, entropic coefficient
     """
     i, x = _place(t.table_soc, soc)
     k, y = _place(t.table_K, temperature_K)
     x, y = min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0)
     for c in range(3):
-        cold = t.ohm[k, i, c] + x * (t.ohm[k, i + 1, c] - t.ohm[k, i, c])
-        warm = t.ohm[k + 1, i, c] + x * (t.ohm[k + 1, i + 1, c] - t.ohm[k + 1, i, c])
-        out[c] = cold + y * (warm - cold)
         cold = t.ohm[k, i + 1, c] - t.ohm[k, i, c]
         warm = t.ohm[k + 1, i + 1, c] - t.ohm[k + 1, i, c]
         out[6 + c] = (cold + y * (warm - cold)) / (t.table_soc[i + 1] - t.table_soc[i])
+        cold = t.ohm[k, i, c] + x * cold
+        warm = t.ohm[k + 1, i, c] + x * warm
+        out[c] = cold + y * (warm - cold)
         out[3 + c] = t.over_K[k, c] + y * (t.over_K[k + 1, c] - t.over_K[k, c])
+    out[9] = t.over_soc[i, 0] + x * (t.over_soc[i + 1, 0] - t.over_soc[i, 0])
+    out[10] = t.over_soc[i, 1] + x * (t.over_soc[i + 1, 1] - t.over_soc[i, 1])
 
 
 @njit(cache=True)
@@ -221,10 +215,10 @@ def _advance(
 
 
 @njit(cache=True)
-def _voltage(t: _Tables, x: FloatArray, current_A: float, temperature_K: float, r0: float) -> float:
-    ocv_V, _, hysteresis_V, entropic = _curve(t, x[SOC])
-    open_V = ocv_V + entropic * (temperature_K - t.reference_K) + hysteresis_V * x[HYST]
-    return open_V + x[ERROR] - (1.0 + x[SCALE]) * (x[V1] + x[V2] + r0 * current_A)
+def _voltage(t: _Tables, x: FloatArray, current_A: float, temperature_K: float, p: FloatArray) -> float:
+    ocv_V, _ = _curve(t, x[SOC])
+    open_V = ocv_V + p[10] * (temperature_K - t.reference_K) + p[9] * x[HYST]
+    return open_V + x[ERROR] - (1.0 + x[SCALE]) * (x[V1] + x[V2] + p[0] * current_A)
 
 
 @njit(cache=True)
@@ -316,7 +310,7 @@ def _shear(cov: FloatArray, to: int, source: int, factor: float) -> None:
 def _predict_ekf(
     t: _Tables, s: FilterSettings, x: FloatArray, cov: FloatArray, amps: float, kelvin: float, dt_s: float
 ) -> None:
-    p, q, decay = np.empty(9), np.empty(N_STATES), np.empty(N_STATES)
+    p, q, decay = np.empty(N_CIRCUIT), np.empty(N_STATES), np.empty(N_STATES)
     _circuit(t, x[SOC], kelvin, p)
     _process_noise(t, s, amps, dt_s, p, q)
     _advance(t, s, x, amps, dt_s, p)
@@ -344,18 +338,17 @@ def _look_ekf(
     cov: FloatArray,
     amps: float,
     kelvin: float,
-    r0_ohm: float,
-    r0_slope: float,
+    p: FloatArray,
     cross: FloatArray,
 ) -> tuple[float, float]:
     """Expected voltage and its variance from the states; cross = their covariance with it."""
     slope = np.empty(N_STATES)
-    _, ocv_slope, hysteresis_V, _ = _curve(t, x[SOC])
+    _, ocv_slope = _curve(t, x[SOC])
     scale = 1.0 + x[SCALE]
     # A resistance that falls with charge can hide what the open circuit says: its slope belongs in here.
-    slope[SOC] = max(ocv_slope, SLOPE_FLOOR_V) - scale * r0_slope * amps
-    slope[OFFSET], slope[V1], slope[V2], slope[HYST] = 0.0, -scale, -scale, hysteresis_V
-    slope[ERROR], slope[SCALE] = 1.0, -(x[V1] + x[V2] + r0_ohm * amps)
+    slope[SOC] = max(ocv_slope, SLOPE_FLOOR_V) - scale * p[6] * amps
+    slope[OFFSET], slope[V1], slope[V2], slope[HYST] = 0.0, -scale, -scale, p[9]
+    slope[ERROR], slope[SCALE] = 1.0, -(x[V1] + x[V2] + p[0] * amps)
     variance = 0.0
     for i in range(N_STATES):
         cross[i] = 0.0
@@ -363,7 +356,7 @@ def _look_ekf(
             cross[i] += cov[i, j] * slope[j]
     for i in range(N_STATES):
         variance += slope[i] * cross[i]
-    return _voltage(t, x, amps, kelvin, r0_ohm), variance
+    return _voltage(t, x, amps, kelvin, p), variance
 
 
 @njit(cache=True)
@@ -394,7 +387,7 @@ def _predict_ukf(
     t: _Tables, s: FilterSettings, x: FloatArray, cov: FloatArray, amps: float, kelvin: float, dt_s: float
 ) -> None:
     n = 2 * N_STATES
-    points, p, q = np.empty((n, N_STATES)), np.empty(9), np.empty(N_STATES)
+    points, p, q = np.empty((n, N_STATES)), np.empty(N_CIRCUIT), np.empty(N_STATES)
     _circuit(t, x[SOC], kelvin, p)
     _process_noise(t, s, amps, dt_s, p, q)
     _points(x, cov, points)
@@ -414,11 +407,11 @@ def _look_ukf(
     t: _Tables, x: FloatArray, cov: FloatArray, amps: float, kelvin: float, cross: FloatArray
 ) -> tuple[float, float]:
     n = 2 * N_STATES
-    points, p, seen = np.empty((n, N_STATES)), np.empty(9), np.empty(n)
+    points, p, seen = np.empty((n, N_STATES)), np.empty(N_CIRCUIT), np.empty(n)
     _points(x, cov, points)
     for k in range(n):
         _circuit(t, points[k, SOC], kelvin, p)
-        seen[k] = _voltage(t, points[k], amps, kelvin, p[0])
+        seen[k] = _voltage(t, points[k], amps, kelvin, p)
     expected = float(np.mean(seen))
     for i in range(N_STATES):
         cross[i] = np.mean((points[:, i] - x[i]) * (seen - expected))
@@ -440,7 +433,7 @@ def _filter(
     sigma: FloatArray,
 ) -> None:
     """Run over a recording: state (n, N_STATES) and the sigma of the state of charge (n,)."""
-    p, cross, gain, mean = np.empty(9), np.empty(N_STATES), np.empty(N_STATES), np.zeros(1)
+    p, cross, gain, mean = np.empty(N_CIRCUIT), np.empty(N_STATES), np.empty(N_STATES), np.zeros(1)
     for n in range(time_s.size):
         dt_s = time_s[n] - time_s[n - 1] if n > 0 else 0.0
         amps, kelvin = current_A[n], temperature_K[n]
@@ -454,7 +447,7 @@ def _filter(
         if unscented:
             expected, variance = _look_ukf(t, x, cov, amps, kelvin, cross)
         else:
-            expected, variance = _look_ekf(t, x, cov, amps, kelvin, p[0], p[6], cross)
+            expected, variance = _look_ekf(t, x, cov, amps, kelvin, p, cross)
         innovation = voltage_V[n] - expected
         lasting = variance + _lasting(s, amps, p)
         variance += _voltage_noise(s, amps, before_A, dt_s if dt_s > 0.0 else 1.0, p)
@@ -485,7 +478,7 @@ def soc_of_voltage(model: FilterModel, voltage_V: float) -> float:
 
 def start_of(model: FilterModel, voltage_V: float, current_A: float, temperature_K: float) -> Start:
     """Where to begin when nobody says: what the first voltage suggests, with little trust in it."""
-    p = np.empty(9)
+    p = np.empty(N_CIRCUIT)
     _circuit(_tables(model), 0.5, temperature_K, p)
     return Start(soc_of_voltage(model, voltage_V + p[0] * current_A), UNKNOWN_SIGMA)
 
@@ -494,7 +487,7 @@ def initial(
     model: FilterModel, settings: FilterSettings, start: Start, current_A: float, temperature_K: float
 ) -> tuple[FloatArray, FloatArray]:
     """States and covariance before the first sample; how long its current has flowed is not known."""
-    p = np.empty(9)
+    p = np.empty(N_CIRCUIT)
     _circuit(_tables(model), start.soc, temperature_K, p)
     x = np.zeros(N_STATES)
     x[SOC] = start.soc
