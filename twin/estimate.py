@@ -19,8 +19,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from twin.adapters.estimators import cell_names, filter_tables
-from twin.analytics.soc import DEFAULT, ESTIMATORS, Estimate, Estimator, FilterModel, Start, start_of
+from twin.adapters.estimators import cell_names, filter_tables, firmware_soc
+from twin.analytics.soc import (
+    DEFAULT,
+    ESTIMATORS,
+    Estimate,
+    Estimator,
+    FilterModel,
+    FilterSettings,
+    Start,
+    start_of,
+)
 
 FloatArray = NDArray[np.float64]
 
@@ -187,9 +196,21 @@ def _check_range(path: Path, column: str, values: FloatArray, low: float, high: 
         )
 
 
-def estimators() -> dict[str, Estimator]:
-    """Estimators by their word."""
-    return dict(ESTIMATORS)
+def firmware(
+    model: FilterModel,
+    time_s: FloatArray,
+    voltage_V: FloatArray,
+    current_A: FloatArray,
+    temperature_K: FloatArray,
+    start: Start,
+    settings: FilterSettings = DEFAULT,
+) -> Estimate:
+    """The extended Kalman filter as it runs in the firmware: C, float32."""
+    inputs = (time_s, voltage_V, current_A, temperature_K)
+    return Estimate(*firmware_soc(vars(model), settings._asdict(), *inputs, start))
+
+
+KNOWN: dict[str, Estimator] = {**ESTIMATORS, "firmware": firmware}
 
 
 def run_estimator(
@@ -201,9 +222,8 @@ def run_estimator(
     capacity_Ah: float | None = None,
 ) -> Estimate:
     """One estimator over a recording; EstimateError for words and numbers out of range."""
-    known = estimators()
     _one_of("cell", cell, cell_names())
-    _one_of("estimator", estimator, tuple(known))
+    _one_of("estimator", estimator, tuple(KNOWN))
     for what, value, low, high in (
         ("initial state of charge", initial_soc, 0.0, 1.0),
         ("sigma of the initial state of charge", initial_sigma, 1e-4, 0.5),
@@ -221,7 +241,7 @@ def run_estimator(
     if initial_sigma is not None:
         start = start._replace(sigma=initial_sigma)
     inputs = (recording.time_s, recording.voltage_V, recording.current_A, recording.temperature_K)
-    return known[estimator](model, *inputs, start, DEFAULT)
+    return KNOWN[estimator](model, *inputs, start, DEFAULT)
 
 
 def write_soc(path: Path, recording: Recording, estimate: Estimate) -> None:

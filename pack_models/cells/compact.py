@@ -32,6 +32,7 @@ TABLE_SOC = np.array([0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 0.95, 
 TABLE_TEMPERATURE_K = np.array([-20.0, -10.0, 0.0, 10.0, 25.0, 40.0, 55.0]) + 273.15
 # Of a cell whose identification states no residual: what a careful fit of a drive cycle leaves.
 RESIDUAL_V = 0.012
+OUTSIDE_FACTOR = 2.0  # how far a figure may leave the identified ones at temperatures outside
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,10 @@ def compact_tables(design: CellDesign) -> CompactTables:
         return np.asarray(np.interp(soc, design.ocv_soc, values), dtype=float)
 
     def over_temperature(values: FloatArray) -> FloatArray:
-        return arrhenius(design.table_temperature_K, values, TABLE_TEMPERATURE_K)
+        # An Arrhenius line through two neighbouring temperatures may lead anywhere soon: bounded outside.
+        found = arrhenius(design.table_temperature_K, values, TABLE_TEMPERATURE_K)
+        low, high = values.min(axis=0) / OUTSIDE_FACTOR, values.max(axis=0) * OUTSIDE_FACTOR
+        return np.asarray(np.clip(found, low, high))
 
     def resistance(values: FloatArray) -> FloatArray:
         rows = np.stack([np.interp(TABLE_SOC, design.table_soc, row) for row in values])
