@@ -24,19 +24,19 @@ from pathlib import Path
 from . import frames, image, manifest, merkle
 from .delta import container
 from .errors import Reason
-from .flash_model import Cut, PowerCutError
+from .flash_model import Cut
 from .invariants import Violation, Watch
-from .mcu_model import Mcu
+from .mcu_model import Controller, Mcu, McuConfig
 from .testbed import EPOCH_S, SCHEMA, Testbed, firmware_body
 
 FLOWS = ("update", "full", "revert", "parameters", "set")
 
 
-def talk(mcu: Mcu, frame: bytes) -> list[frames.Status | frames.Progress | frames.Answer]:
+def talk(mcu: Controller, frame: bytes) -> list[frames.Status | frames.Progress | frames.Answer]:
     return [frames.from_mcu(f) for f in mcu.receive(frame)]
 
 
-def drive(mcu: Mcu, signed: bytes, containers: dict[int, bytes], rounds: int = 60) -> bool:
+def drive(mcu: Controller, signed: bytes, containers: dict[int, bytes], rounds: int = 60) -> bool:
     """Play the gateway until the set is installed or refused; True if it is installed."""
     ident = hashlib.sha256(signed).digest()[:8]
     for _ in range(rounds):
@@ -62,7 +62,7 @@ def drive(mcu: Mcu, signed: bytes, containers: dict[int, bytes], rounds: int = 6
     return False
 
 
-def _feed(mcu: Mcu, image_id: int, data: bytes, offset: int) -> None:
+def _feed(mcu: Controller, image_id: int, data: bytes, offset: int) -> None:
     while True:
         piece = data[offset : offset + frames.DATA_MAX]
         rows = [
@@ -78,27 +78,32 @@ class Case:
     """A controller before an update, and the update."""
 
     flow: str
-    mcu: Mcu
+    mcu: Controller
     signed: bytes
     containers: dict[int, bytes]
     allowed: list[tuple[bytes, bytes]]
-    start: bytes
+    start: object
     uncut: str = ""
     lengths: list[int] = field(default_factory=list)
     counter_after: int = 1
 
     def reset(self) -> None:
         """Back to the start, powered and running."""
-        self.mcu.flash.arm(None)
-        self.mcu.flash.data[:] = self.start
+        self.mcu.restore(self.start)
         self.mcu.boots.clear()
         self.mcu.power_on()
         self.mcu.boots.clear()
 
 
-def make_case(folder: Path, flow: str, size: int = 9 * 1024, seed: int = 0) -> Case:
+def make_case(
+    folder: Path,
+    flow: str,
+    size: int = 9 * 1024,
+    seed: int = 0,
+    controller: Callable[[McuConfig, int], Controller] = Mcu,
+) -> Case:
     """Build the world of a flow; the uncut run gives the operation count and the end to be reached."""
-    bed = Testbed(folder, seed=seed, slot_size=16 * 1024)
+    bed = Testbed(folder, seed=seed, slot_size=16 * 1024, controller=controller)
     with_set = flow in ("parameters", "set")
     schema = (1, 1) if with_set else None
     old = bed.firmware("1.0.0", firmware_body(size, seed), schema=schema)
@@ -138,7 +143,7 @@ def make_case(folder: Path, flow: str, size: int = 9 * 1024, seed: int = 0) -> C
 
     before = (digest(old), digest(old_set))
     after = (digest(files.get(0, old)), digest(files.get(1, old_set)))
-    case = Case(flow, mcu, signed, containers, [before, after], bytes(mcu.flash.data))
+    case = Case(flow, mcu, signed, containers, [before, after], mcu.snapshot())
     case.counter_after = 2 if 0 in files and flow != "revert" else 1
     case.reset()
     drive(mcu, signed, containers)
@@ -171,7 +176,7 @@ def run_cuts(case: Case, cuts: list[Cut]) -> list[Violation]:
                 mcu.flash.arm(None)
                 drive(mcu, case.signed, case.containers)
                 break
-        except PowerCutError:
+        except mcu.PowerCut:
             mcu.running = False
             mcu.flash.arm(pending.pop(0) if pending else None)
         counters = mcu.counters()

@@ -35,6 +35,7 @@ import struct
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from . import frames, image, limits, manifest, parameters
 from .delta import container
@@ -64,6 +65,58 @@ class McuConfig:
     slot_size: int = 64 * 1024
     parameter_size: int = 8 * 1024
     schema_of: Callable[[bytes], parameters.Schema | None] = lambda digest: None
+
+    def check(
+        self,
+        firmware: bytes | None,
+        parameter_file: bytes | None,
+        least: tuple[int, int],
+        load_addresses: tuple[int, ...] = (),
+    ) -> None:
+        """Everything that has to hold before this pair of files may run. ``least``: security and parameter
+        counter of the device."""
+
+        def policy(bootable: bool, size: int, counter: int) -> image.Policy:
+            return image.Policy(
+                keys=self.image_keys,
+                vendor_id=self.vendor_id,
+                class_id=self.class_id,
+                hardware_revision=self.hardware_revision,
+                least_security_counter=counter,
+                slot_size=size,
+                load_addresses=load_addresses if bootable else (),
+                bootable=bootable,
+            )
+
+        if firmware is None:
+            raise OtaError(Reason.NOT_BOOTABLE, "no image in the slot")
+        new = image.verify(firmware, policy(True, self.slot_size, least[0]))
+        par = None
+        if parameter_file is not None:
+            par = image.verify(parameter_file, policy(False, self.parameter_size, least[1]))
+        image.check_set(new, par)
+        reason = Reason(self.parameter_verdict(new.sha256, par.body if par else None))
+        require(reason is Reason.OK, reason, "parameter set")
+
+    def fits(self, firmware: bytes | None, parameter_file: bytes | None, least: tuple[int, int]) -> bool:
+        try:
+            self.check(firmware, parameter_file, least)
+        except OtaError:
+            return False
+        return True
+
+    def parameter_verdict(self, image_digest: bytes, body: bytes | None) -> int:
+        """What the firmware with this image digest says of the body of a set (None: there is none)."""
+        schema = self.schema_of(image_digest)
+        if schema is None:
+            return Reason.OK
+        if body is None:
+            return Reason.INCOMPLETE_SET
+        try:
+            parameters.check(schema, body)
+        except OtaError as error:
+            return error.reason
+        return Reason.OK
 
 
 @dataclass(frozen=True)
@@ -123,6 +176,8 @@ class Mcu:
     "hang", "self_test" (fails), "no_network" (never hears the gateway), "confirm_then_crash".
     """
 
+    PowerCut: type[Exception] = PowerCutError
+
     def __init__(self, config: McuConfig, seed: int = 0) -> None:
         self.config = config
         self.behaviour: dict[bytes, str] = {}
@@ -141,8 +196,8 @@ class Mcu:
             at += sectors * SECTOR
             return start
 
-        self._journal = (region(1), region(1))
-        self._counters = (region(1), region(1))
+        self.journal_copies = (region(1), region(1))
+        self.counter_copies = (region(1), region(1))
         self.kept = region(1)
         self._blacklist = region(1)
         self._stage = region(1)
@@ -165,7 +220,7 @@ class Mcu:
         self.flash.program(self.kept, kept)
         first = image.parse(firmware)
         par = image.parse(parameter_file) if parameter_file else None
-        self._put(self._journal, Journal(1, 0, 0, 0, 0, _CONFIRMED, 0, 0, bytes(8)).pack(), 1)
+        self._put(self.journal_copies, Journal(1, 0, 0, 0, 0, _CONFIRMED, 0, 0, bytes(8)).pack(), 1)
         self._put_counters(
             Counters(1, first.security_counter or 0, (par.security_counter or 0) if par else 0, 0)
         )
@@ -193,21 +248,21 @@ class Mcu:
         return best
 
     def journal(self) -> Journal | None:
-        raw = self._get(self._journal, b"SLT1", _JOURNAL.size)
+        raw = self._get(self.journal_copies, b"SLT1", _JOURNAL.size)
         if raw is None:
             return None
         return Journal(*_JOURNAL.unpack(raw[:-4])[1:])
 
     def counters(self) -> Counters:
-        raw = self._get(self._counters, b"CTR1", _COUNTERS.size)
+        raw = self._get(self.counter_copies, b"CTR1", _COUNTERS.size)
         return Counters(*_COUNTERS.unpack(raw[:-4])[1:]) if raw else Counters()
 
     def _put_journal(self, row: Journal) -> None:
-        self._put(self._journal, row.pack(), row.sequence)
+        self._put(self.journal_copies, row.pack(), row.sequence)
 
     def _put_counters(self, row: Counters) -> None:
         body = _COUNTERS.pack(b"CTR1", row.sequence, row.security, row.parameters, row.manifest)
-        self._put(self._counters, body + struct.pack("<I", zlib.crc32(body)), row.sequence)
+        self._put(self.counter_copies, body + struct.pack("<I", zlib.crc32(body)), row.sequence)
 
     # ---- images -------------------------------------------------------------------------------------------
 
@@ -229,35 +284,10 @@ class Mcu:
     def parameter_file(self, copy: int) -> bytes | None:
         return self.file_in(self.parameter_slots[copy], self.config.parameter_size)
 
-    def _policy(self, bootable: bool, size: int, least: int, slot: int | None = None) -> image.Policy:
-        return image.Policy(
-            keys=self.config.image_keys,
-            vendor_id=self.config.vendor_id,
-            class_id=self.config.class_id,
-            hardware_revision=self.config.hardware_revision,
-            least_security_counter=least,
-            slot_size=size,
-            load_addresses=() if slot is None else (self.slots[slot],),
-            bootable=bootable,
-        )
-
     def _check_set(self, firmware: bytes | None, parameter_file: bytes | None, slot: int) -> None:
-        """Everything that has to hold before this pair may run."""
         counters = self.counters()
-        if firmware is None:
-            raise OtaError(Reason.NOT_BOOTABLE, "no image in the slot")
-        policy = self._policy(True, self.config.slot_size, counters.security, slot)
-        new = image.verify(firmware, policy)
-        par = None
-        if parameter_file is not None:
-            policy = self._policy(False, self.config.parameter_size, counters.parameters)
-            par = image.verify(parameter_file, policy)
-        image.check_set(new, par)
-        schema = self.config.schema_of(new.sha256)
-        if schema is not None:
-            if par is None:
-                raise OtaError(Reason.INCOMPLETE_SET, "firmware needs a parameter set")
-            parameters.check(schema, par.body)
+        least = counters.security, counters.parameters
+        self.config.check(firmware, parameter_file, least, (self.slots[slot],))
 
     # ---- boot ROM -----------------------------------------------------------------------------------------
 
@@ -439,6 +469,7 @@ class Mcu:
         self._buffer = bytearray()
         self._plans: dict[int, container.Delta | None] = {}
         self._cursor: dict[int, int] = {}
+        self._receiving: int | None = None  # image id that the buffer belongs to
         self._last = Reason.OK
         self._verified: tuple[bytes, manifest.Manifest] | None = None
 
@@ -569,7 +600,7 @@ class Mcu:
         row = self.journal()
         require(row is not None and row.state == _CONFIRMED, Reason.BUSY, "running unconfirmed")
         require(not self._blacklisted(_id8(data)), Reason.BLACKLISTED, "set has failed here before")
-        for c in new.components:
+        for c in sorted(new.components, key=lambda c: c.image_id):
             size = self.config.slot_size if c.image_id == 0 else self.config.parameter_size
             require(c.length <= size, Reason.SLOT_SIZE, f"{c.length} B")
             least = counters.security if c.image_id == 0 else counters.parameters
@@ -612,12 +643,24 @@ class Mcu:
             at = self._progress[image_id]
             if self.flash.read(at + SECTOR - 1, 1) == _DONE:
                 raw = self.flash.read(self._table[image_id], _TABLE_SECTORS * SECTOR)
+                staged = self._staged_manifest()
+                component = staged[1].component(image_id) if staged else None
                 try:
-                    n, _, _ = container.read_header(raw)
-                    self._plans[image_id] = container.read_table(raw, n)
+                    n, target_length, _ = container.read_header(raw)
+                    if component is not None and target_length == component.length:
+                        plan = container.read_table(raw, n)
+                        self._trust(plan, component, self._base(image_id))
+                        self._plans[image_id] = plan
                 except OtaError:
-                    self._plans[image_id] = None
+                    pass  # damaged, or the base is another now: the table is fetched again
         return self._plans[image_id]
+
+    def _trust(self, plan: container.Delta, component: manifest.Component, base: bytes) -> None:
+        """The table leads from this base to the signed file."""
+        if plan.base_length:
+            plan.check_base(base)
+        require(plan.target_digest == component.digest, Reason.DIGEST, "container for another file")
+        plan.check_leaves(base, component.merkle_root)
 
     def _next_offset(self, image_id: int) -> int:
         """Container bytes before this offset are not needed again."""
@@ -663,6 +706,11 @@ class Mcu:
         return [frames.pack_progress(frames.Progress(image_id, reason, self._next_offset(image_id)))]
 
     def _take(self, image_id: int, component: manifest.Component, data: bytes, offset: int) -> None:
+        if self._receiving != image_id:
+            # One buffer: what was begun of the other image is fetched again.
+            self._cursor.clear()
+            self._buffer = bytearray()
+            self._receiving = image_id
         self._buffer += data
         self._cursor[image_id] = offset + len(data)
         plan = self._plan(image_id)
@@ -703,11 +751,7 @@ class Mcu:
         if len(self._buffer) < size:
             return None
         plan = container.read_table(bytes(self._buffer[:size]), n)
-        base = self._base(image_id)
-        if plan.base_length:
-            plan.check_base(base)  # before anything is erased
-        require(plan.target_digest == component.digest, Reason.DIGEST, "container for another file")
-        plan.check_leaves(base, component.merkle_root)
+        self._trust(plan, component, self._base(image_id))  # before anything is erased
         table = self._table[image_id]
         for i in range(0, size, SECTOR):
             self.flash.erase(table + i)
@@ -744,7 +788,7 @@ class Mcu:
         require(wait is Reason.OK, wait)
         slot = 1 - row.slot if new.component(0) else row.slot
         copy = 1 - row.parameters if new.component(1) else row.parameters
-        for c in new.components:
+        for c in sorted(new.components, key=lambda c: c.image_id):
             self._verify_staged(c.image_id, c)
         try:
             self._check_set(self.firmware_file(slot), self.parameter_file(copy), slot)
@@ -781,6 +825,16 @@ class Mcu:
         self.flash.erase(self._blacklist)
         self.flash.program(self._blacklist, manifest8)
 
+    def snapshot(self) -> bytes:
+        """Everything that survives a loss of power."""
+        return bytes(self.flash.data)
+
+    def restore(self, state: bytes) -> None:
+        """Back to a snapshot; the controller is off."""
+        self.flash.arm(None)
+        self.flash.data[:] = state
+        self.running = False
+
     def state_digest(self) -> str:
         """Fingerprint of what must be equal at the end of interrupted and uninterrupted runs."""
         row = self.journal()
@@ -797,6 +851,37 @@ class Mcu:
         return repr(parts)
 
 
+class Controller(Protocol):
+    """What tests and campaigns need of a controller: this model, or the firmware's C code on the host."""
+
+    PowerCut: type[Exception]
+    behaviour: dict[bytes, str]
+    conditions: int
+    clock_s: float | None
+    running: bool
+    safe_mode: bool
+    boots: list[Any]
+    kept: int
+    slots: tuple[int, int]
+    parameter_slots: tuple[int, int]
+    journal_copies: tuple[int, int]
+
+    @property
+    def flash(self) -> Any: ...  # ``flash_model.Flash``, or with the same attributes
+    def manufacture(self, firmware: bytes, parameter_file: bytes = b"", kept: bytes = b"") -> None: ...
+    def power_on(self, by_image: bool = False) -> bool: ...
+    def probation_expired(self) -> bool: ...
+    def receive(self, frame: bytes) -> list[bytes]: ...
+    def status_frame(self) -> bytes: ...
+    def journal(self) -> Any: ...
+    def counters(self) -> Any: ...
+    def snapshot(self) -> Any: ...
+    def restore(self, state: Any) -> None: ...
+    def firmware_file(self, slot: int) -> bytes | None: ...
+    def parameter_file(self, copy: int) -> bytes | None: ...
+    def state_digest(self) -> str: ...
+
+
 def _newer(a: bytes, b: bytes) -> bool:
     """Serial-number comparison of record sequences: survives a wrap of the 32-bit counter."""
     x, y = struct.unpack_from("<I", a, 4)[0], struct.unpack_from("<I", b, 4)[0]
@@ -807,4 +892,4 @@ def _id8(manifest_bytes: bytes) -> bytes:
     return hashlib.sha256(manifest_bytes).digest()[:8]
 
 
-__all__ = ["Boot", "Counters", "Journal", "Mcu", "McuConfig", "PowerCutError"]
+__all__ = ["Boot", "Controller", "Counters", "Journal", "Mcu", "McuConfig", "PowerCutError"]

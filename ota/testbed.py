@@ -16,7 +16,7 @@ from pathlib import Path
 
 from . import parameters
 from .gateway import AgentHost, BlockStore, MemoryStore, ServerHost
-from .mcu_model import Mcu, McuConfig, PowerCutError
+from .mcu_model import Controller, Mcu, McuConfig
 from .office import Office
 from .repository import Director
 from .signing import Algorithm
@@ -63,7 +63,7 @@ def firmware_body(size: int = 24 * 1024, seed: int = 1, edits: int = 0) -> bytes
 class ModelPort:
     """The mailbox of a modelled controller. A power cut loses the frame; ``on_cut`` decides what next."""
 
-    def __init__(self, mcu: Mcu) -> None:
+    def __init__(self, mcu: Controller) -> None:
         self.mcu = mcu
         self.cuts = 0
         self.on_cut: Callable[[], None] | None = None
@@ -76,7 +76,7 @@ class ModelPort:
             return
         try:
             self._out += self.mcu.receive(changed)
-        except PowerCutError:
+        except self.mcu.PowerCut:
             self.cuts += 1
             self._out.clear()
             if self.on_cut is not None:
@@ -92,7 +92,7 @@ class Unit:
     """A device: agent, controller, port."""
 
     host: AgentHost
-    mcu: Mcu
+    mcu: Controller
     port: ModelPort
     notes: list[tuple[str, str]] = field(default_factory=list)
 
@@ -109,9 +109,11 @@ class Testbed(Office):
         faults: Faults | None = None,
         slot_size: int = 64 * 1024,
         journal: bool = False,
+        controller: Callable[[McuConfig, int], Controller] = Mcu,
     ) -> None:
         super().__init__(folder, seed=seed, now_s=EPOCH_S, algorithm=algorithm, journal=journal)
         self.slot_size = slot_size
+        self.controller = controller
         self.broker = MemoryBroker(faults)
         self.server_host = ServerHost(self.server, self.broker.connect(SERVER_USER))
         self.units: dict[str, Unit] = {}
@@ -175,7 +177,7 @@ class Testbed(Office):
         firmware: bytes,
         parameter_file: bytes = b"",
         schema_of: Callable[[bytes], parameters.Schema | None] | None = None,
-    ) -> Mcu:
+    ) -> Controller:
         config = McuConfig(
             serial=f"ecu-{name}",
             vendor_id=self.vendor_id,
@@ -187,7 +189,7 @@ class Testbed(Office):
             schema_of=schema_of or (lambda digest: None),
         )
         seed = int.from_bytes(hashlib.sha256(f"{self.seed}/{name}".encode()).digest()[:4], "big")
-        mcu = Mcu(config, seed)
+        mcu = self.controller(config, seed)
         mcu.manufacture(firmware, parameter_file)
         mcu.power_on()
         return mcu

@@ -142,7 +142,7 @@ def test_b6_every_combination_of_the_two_records(cases: dict[str, faults.Case]) 
     for first, a in contents.items():
         for second, b in contents.items():
             case.reset()
-            for at, data in zip(mcu._journal, (a, b), strict=True):
+            for at, data in zip(mcu.journal_copies, (a, b), strict=True):
                 mcu.flash.erase(at)
                 mcu.flash.program(at, data)
             row = mcu.journal()
