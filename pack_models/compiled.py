@@ -14,11 +14,15 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 FLAGS = ("-std=c11", "-O3", "-march=native", "-fPIC", "-shared", "-ffp-contract=off", "-fno-fast-math")
 # Square roots need not set errno; a libm call would keep a loop from being vectorised.
@@ -58,6 +62,13 @@ def _processor() -> str:
     return f"{platform.system()} {platform.machine()} {features}"
 
 
+def _content(source: Path) -> bytes:
+    """The source with everything it includes from its own folder or below, for the name of the library."""
+    text = source.read_bytes()
+    included = re.findall(rb'^#include "([^"]+)"', text, flags=re.MULTILINE)
+    return text + b"".join(_content(source.parent / name.decode()) for name in included)
+
+
 def build(source: Path) -> Path:
     """Path of the compiled library, compiling it when this source was not compiled before."""
     try:
@@ -67,7 +78,7 @@ def build(source: Path) -> Path:
             f"{source.name} needs the C compiler of the package ziglang once; pip install ziglang"
         ) from error
     flags = (*FLAGS, *QUIET)
-    digest = hashlib.sha256(source.read_bytes())
+    digest = hashlib.sha256(_content(source))
     digest.update("\0".join((*flags, version, _processor())).encode())
     folder = cache_folder()
     target = folder / f"{source.stem}-{digest.hexdigest()[:20]}.so"
@@ -96,3 +107,20 @@ def build(source: Path) -> Path:
 def load(source: Path) -> ctypes.CDLL:
     """The compiled library of a C source."""
     return ctypes.CDLL(str(build(source)))
+
+
+def structure(kind: type[ctypes.Structure], **values: Any) -> Any:
+    """A structure from arrays (kept alive with it) and numbers."""
+    made = kind()
+    for name, _ in kind._fields_:  # type: ignore[misc]
+        value = values.pop(name)
+        if isinstance(value, np.ndarray):
+            if not value.flags.c_contiguous:
+                raise ValueError(f"{name} of {kind.__name__} is not contiguous")
+            setattr(made, name, value.ctypes.data)
+            made.__dict__.setdefault("kept", []).append(value)
+        else:
+            setattr(made, name, value)
+    if values:
+        raise TypeError(f"{kind.__name__} has no {', '.join(values)}")
+    return made

@@ -96,6 +96,11 @@ THERMAL_NUMBERS = {
     "cooling_cop": POSITIVE,
     "heating_cop": POSITIVE,
 }
+PLATE_NUMBERS = {
+    "plate_W_per_K": POSITIVE,
+    "plate_heat_capacity_J_per_K": NOT_NEGATIVE,
+    "plate_neighbour_W_per_K": NOT_NEGATIVE,
+}
 
 
 class CatalogueError(ValueError):
@@ -305,6 +310,9 @@ def load_pack(path: Path) -> PackDesign:
         if "supply_temperature_K" in paths
         else None
     )
+    # A cold plate whose coolant passes one group after the other, unless the coolant is mixed.
+    if "plate_W_per_K" in paths:
+        thermal |= {key: sheet.number("thermal.", paths, key, rule) for key, rule in PLATE_NUMBERS.items()}
     sheet.problems += [f"{k}: unknown key" for k in [*numbers, *paths]]
     if cell_name not in cell_names():
         sheet.problems.append(f"cell: {_unknown('cell', cell_name, cell_names())}")

@@ -89,6 +89,9 @@ class ThermalDesign:
     fan_power_W: float
     cooling_cop: float
     heating_cop: float
+    plate_W_per_K: float | None = None  # None: no plate, one coolant node per module
+    plate_heat_capacity_J_per_K: float = 0.0
+    plate_neighbour_W_per_K: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

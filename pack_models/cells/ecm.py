@@ -32,6 +32,7 @@ from pack_models.cells import ecm_kernel as kernel
 from pack_models.cells import ecm_step as compiled
 from pack_models.cells.bank import BoolArray, FloatArray, OutOfWindow
 from pack_models.cells.tables import StepTableMaker, cell_tables
+from pack_models.compiled import structure
 from pack_models.layout import Layout
 
 IntArray = NDArray[np.int64]
@@ -119,7 +120,7 @@ class EcmBank:
         # The compiled step reads and writes these arrays through their addresses.
         self._library, self._work = compiled.library(), compiled.scratch()
         self._structures = (
-            compiled.structure(
+            structure(
                 compiled.Wires,
                 pack_group_start=layout.pack_group_start,
                 group_cell_start=layout.group_cell_start,
@@ -129,8 +130,8 @@ class EcmBank:
                 balancing_S=1.0 / balancing,
                 n_packs=layout.n_packs,
             ),
-            compiled.structure(compiled.Cells, **self._cells, special=self._special),
-            compiled.structure(compiled.Packs, **self._packs),
+            structure(compiled.Cells, **self._cells, special=self._special),
+            structure(compiled.Packs, **self._packs),
         )
         self._wires_at, self._cells_at, self._packs_at = map(ctypes.addressof, self._structures)
         self._steps: dict[float, Any] = {}

@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pack_models.cells.tables import CellTables, StepTables
-from pack_models.compiled import load
+from pack_models.compiled import load, structure
 
 FloatArray = NDArray[np.float64]
 
@@ -93,23 +93,6 @@ class Packs(ctypes.Structure):
         (name, _POINTER)
         for name in ("group_voltage_V", "pack_voltage_V", "pack_power_W", "ledger", "outside")
     ]
-
-
-def structure(kind: type[ctypes.Structure], **values: Any) -> Any:
-    """A structure from arrays (kept alive with it) and numbers."""
-    made = kind()
-    for name, _ in kind._fields_:  # type: ignore[misc]
-        value = values.pop(name)
-        if isinstance(value, np.ndarray):
-            if not value.flags.c_contiguous:
-                raise ValueError(f"{name} of {kind.__name__} is not contiguous")
-            setattr(made, name, value.ctypes.data)
-            made.__dict__.setdefault("kept", []).append(value)
-        else:
-            setattr(made, name, value)
-    if values:
-        raise TypeError(f"{kind.__name__} has no {', '.join(values)}")
-    return made
 
 
 def step_structure(tables: CellTables, step: StepTables, valid_low_K: float, valid_high_K: float) -> Any:

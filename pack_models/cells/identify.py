@@ -2,6 +2,7 @@
 
     python -m pack_models.cells.identify chen2020 --out pack_models/catalogue/cells
     python -m pack_models.cells.identify hg2_measured --data ../shared/data/battery --out FOLDER
+    python -m pack_models.cells.identify lfp280 --data ../shared/data/battery --out FOLDER
 
 Each recipe is a row of RECIPES. A recipe states what was fitted, to what, and with which residual; the
 profiles used to test the result are not among those used to make it (pack_models/README.md).
@@ -21,6 +22,7 @@ from pack_models.catalogue import unit_of
 from pack_models.cells.fit import CircuitFit, Record, fit_circuit
 from pack_models.cells.measured import hg2_drives, hg2_open_circuit
 from pack_models.cells.pybamm_engine import cell_window, load_pybamm, open_circuit, run_profile
+from pack_models.cells.recipe_lfp import lfp280
 
 FloatArray = NDArray[np.float64]
 TABLE_SOC = np.array([0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0])
@@ -267,6 +269,7 @@ def hg2_measured(data: Path | None) -> dict[str, Any]:
 RECIPES: dict[str, Callable[[Path | None], dict[str, Any]]] = {
     "chen2020": chen2020,
     "hg2_measured": hg2_measured,
+    "lfp280": lfp280,
 }
 
 

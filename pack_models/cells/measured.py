@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+LFP_CAPACITY_AH = 1.2006  # current over the source's state of charge
 HG2_CAPACITY_AH = 2.778  # C/20 discharge at 25 degC, the reference of the source's state of charge
 
 
@@ -112,3 +113,32 @@ def m50_open_circuit(folder: Path, soc: FloatArray) -> FloatArray:
 
     table = pd.read_parquet(folder / "lg_m50_ocv_25c.parquet")
     return np.asarray(np.interp(soc, table["soc"].to_numpy(float) / 100.0, table["ocv"].to_numpy(float)))
+
+
+def lfp_flat_zone(folder: Path) -> Measured:
+    """1.2 Ah LFP cell, 25 h of dynamic load between 20 and 80 % charge at 25 degC, 1 s."""
+    import pandas as pd
+
+    table = pd.read_parquet(folder / "lfp_flatzone_25c_1hz.parquet")
+    time_s = np.round(table["t_s"].to_numpy(float))
+    return Measured(
+        name="flat zone",
+        ambient_K=298.15,
+        time_s=time_s - time_s[0],
+        current_A=-table["I"].to_numpy(float),
+        voltage_V=table["V"].to_numpy(float),
+        temperature_K=np.full(time_s.size, 298.15),
+        soc=table["soc_ref"].to_numpy(float),
+    )
+
+
+def lfp_open_circuit(folder: Path, soc: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Discharge and charge branch (V) of the same cell over soc 0…1."""
+    import pandas as pd
+
+    table = pd.read_parquet(folder / "lfp_ocv_hysteresis.parquet")
+    at = table["soc"].to_numpy(float)
+    return (
+        np.interp(soc, at, table["ocv_discharge"].to_numpy(float)),
+        np.interp(soc, at, table["ocv_charge"].to_numpy(float)),
+    )

@@ -1,31 +1,82 @@
-"""Temperatures of all cells of a shard: one node per cell, one coolant node per module.
+"""Lumped thermal network of packs: one node per cell, coolant mixed in a module or streaming along a plate.
 
-A cell of heat capacity C conducts to its neighbours in the module, to the coolant node of the module and
-to the ambient; the first and last group of a module lose more through its end plates. The coolant node
-(plate and fluid, or the air between cells) takes up the heat of its cells and gives it to a stream that
-enters at the supply temperature: outside air, or a set-point held by a chiller and a heater, whose
-electric power counts as auxiliary.
+A cell of heat capacity C conducts to its neighbours in the module (another conductance in series direction
+than in parallel), to the coolant of the module and to the ambient; the first and last group of a module lose
+more through its end plates. What the coolant is depends on the design:
 
-`cooling` 0…1 moves the film conductance and the flow between their idle and full values; fan or pump
-power goes with its cube (affinity law). Heat in W, positive into the cell; conductances in W/K.
+- *mixed*: one node per module (the air between cells, plate and fluid in one) takes up the heat of its cells
+  and gives it to a stream that enters at the supply temperature;
+- *streaming* (designs with `plate_W_per_K`): every group stands on its piece of a cold plate, which conducts
+  to the next piece and to the fluid below; the fluid passes the groups in their order and warms on the way.
+
+The supply is outside air, or a set-point held by a chiller and a heater, whose electric power counts as
+auxiliary. `cooling` 0…1 moves film conductance and flow between their idle and full values; fan or pump
+power goes with its cube (affinity law). Heat in W, positive into the cell; conductances in W/K, those of
+cells, plate and film per cell, capacities of plate and coolant and the flow per module.
+
+    C dT/dt   = q + series and parallel neighbours + k_plate (P - T) + k_ambient (T_ambient - T)
+    C_p dP/dt = sum k_plate (T - P) + k_next (P_before + P_after - 2 P) + k_film (F - P)
+    C_f dF/dt = k_film (P - F) + flow (F_before - F)
 
     thermal = LumpedThermal.from_pack(pack("bus_14s2p"), n_packs=4, temperature_K=298.15)
     thermal.step(bank.heat_W, ambient_K=np.full(4, 303.15), cooling=np.full(4, 0.5), dt_s=1.0)
 
-Implicit in time (first order), so any step is stable; see `pack_models.thermal.lumped_kernel`.
+Implicit in time (first order), so any step is stable: all flows are those at the end of the step, and what
+leaves one node enters another to rounding. The compiled step is `lumped_step.c`.
 """
 
 from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pack_models.catalogue.design import PackDesign, ThermalDesign
 from pack_models.cells.bank import check_step_s, per_item, restore
+from pack_models.compiled import load, structure
 from pack_models.layout import Layout
-from pack_models.thermal import lumped_kernel as kernel
 
 FloatArray = NDArray[np.float64]
+
+
+SOURCE = Path(__file__).with_name("lumped_step.c")
+LANES = 8  # modules that go through the compiled step together
+
+_POINTER, _INTEGER, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
+
+
+class Network(ctypes.Structure):
+    """Offsets, conductances and capacities, as in `lumped_step.c`."""
+
+    _fields_ = [
+        *((name, _POINTER) for name in ("pack_module_start", "module_group_start", "modes", "decay")),
+        *((name, _INTEGER) for name in ("n_packs", "n_parallel", "stream")),
+        *((name, _REAL) for name in ("cell_J_per_K", "series", "coolant", "coolant_idle", "ambient")),
+        *((name, _REAL) for name in ("module_end", "coolant_J_per_K", "flow", "flow_idle", "supply_K")),
+        *((name, _REAL) for name in ("fan_W", "cooling_cop", "heating_cop")),
+        *((name, _REAL) for name in ("plate", "plate_J_per_K", "plate_series")),
+    ]
+
+
+class Nodes(ctypes.Structure):
+    """State, results and work space, as in `lumped_step.c`."""
+
+    _fields_ = [
+        (name, _POINTER)
+        for name in ("temperature_K", "coolant_K", "plate_K", "auxiliary_W", "ledger", "work")
+    ]
+
+
+def library() -> Any:
+    """The compiled function, with its argument types."""
+    compiled = load(SOURCE)
+    step = compiled.lumped_step
+    step.restype = None
+    step.argtypes = [_POINTER, _POINTER, _INTEGER, _INTEGER, _POINTER, _POINTER, _POINTER, _REAL]
+    return compiled
 
 
 def path_modes(n: int) -> tuple[FloatArray, FloatArray]:
@@ -48,7 +99,10 @@ class LumpedThermal:
 
     Attributes
     ----------
-    temperature_K : (n_cells,) · coolant_K : (n_modules,) · auxiliary_W : (n_packs,) in the last step
+    temperature_K : (n_cells,)
+    coolant_K : (n_modules,) mixed, or (n_groups,) streaming
+    plate_K : (n_groups,) streaming, or empty
+    auxiliary_W : (n_packs,) in the last step
     """
 
     def __init__(
@@ -63,13 +117,20 @@ class LumpedThermal:
         self.design, self.layout = design, layout
         n_parallel = int(layout.n_parallel[0])
         modes, eigenvalue = path_modes(n_parallel)
-        self._net = kernel.Network(
+        if not cell_heat_capacity_J_per_K > 0.0 or not design.coolant_heat_capacity_J_per_K > 0.0:
+            raise ValueError("heat capacities of cell and coolant must be more than 0")
+        self.streaming = design.plate_W_per_K is not None
+        self._cell_J_per_K = float(cell_heat_capacity_J_per_K)
+        self._net = structure(
+            Network,
             pack_module_start=layout.pack_module_start,
             module_group_start=layout.module_group_start,
-            group_cell_start=layout.group_cell_start,
-            modes=modes,
+            modes=np.ascontiguousarray(modes),
             decay=design.parallel_neighbour_W_per_K * eigenvalue,
-            cell_J_per_K=float(cell_heat_capacity_J_per_K),
+            n_packs=layout.n_packs,
+            n_parallel=n_parallel,
+            stream=int(self.streaming),
+            cell_J_per_K=self._cell_J_per_K,
             series=design.series_neighbour_W_per_K,
             coolant=design.coolant_W_per_K,
             coolant_idle=design.coolant_idle_W_per_K,
@@ -82,18 +143,35 @@ class LumpedThermal:
             fan_W=design.fan_power_W,
             cooling_cop=design.cooling_cop,
             heating_cop=design.heating_cop,
+            plate=design.plate_W_per_K or 0.0,
+            plate_J_per_K=design.plate_heat_capacity_J_per_K,
+            plate_series=design.plate_neighbour_W_per_K,
         )
-        if not cell_heat_capacity_J_per_K > 0.0 or not design.coolant_heat_capacity_J_per_K > 0.0:
-            raise ValueError("heat capacities of cell and coolant must be more than 0")
         self.temperature_K = per_item("temperature_K", temperature_K, layout.n_cells, "cell", 0.0)
-        per_module = np.diff(layout.module_group_start) * n_parallel
-        starts = layout.group_cell_start[layout.module_group_start[:-1]]
-        self.coolant_K = np.add.reduceat(self.temperature_K, starts) / per_module
+        starts, n_groups = layout.group_cell_start[:-1], np.diff(layout.module_group_start)
+        group_K = np.add.reduceat(self.temperature_K, starts) / n_parallel
+        module_K = np.add.reduceat(group_K, layout.module_group_start[:-1]) / n_groups
+        self.coolant_K = np.repeat(module_K, n_groups) if self.streaming else module_K
+        self.plate_K = self.coolant_K.copy() if self.streaming else np.zeros(0)
         self.auxiliary_W = np.zeros(layout.n_packs)
-        self._ledger = np.zeros((layout.n_packs, kernel.LEDGER_COLUMNS))
+        self._ledger = np.zeros((layout.n_packs, 4))
         self._temperature_from_K, self._coolant_from_K = self.temperature_K.copy(), self.coolant_K.copy()
-        longest = int(np.diff(layout.module_group_start).max())
-        self._work, self._chain = np.zeros((2, longest, n_parallel)), np.zeros((2, longest))
+        self._plate_from_K = self.plate_K.copy()
+        longest = int(n_groups.max())
+        # Lanes of modes, their eliminations, and what the coolant adds; aligned to a cache line.
+        raw = np.zeros(LANES * longest * (2 * n_parallel + 9) + 8)
+        shift = (-raw.ctypes.data // 8) % 8
+        self._nodes = structure(
+            Nodes,
+            temperature_K=self.temperature_K,
+            coolant_K=self.coolant_K,
+            plate_K=self.plate_K,
+            auxiliary_W=self.auxiliary_W,
+            ledger=self._ledger,
+            work=raw[shift : shift + raw.size - 8],
+        )
+        self._library = library()
+        self._net_at, self._nodes_at = ctypes.addressof(self._net), ctypes.addressof(self._nodes)
 
     @classmethod
     def from_pack(cls, pack: PackDesign, n_packs: int, temperature_K: ArrayLike) -> LumpedThermal:
@@ -129,18 +207,15 @@ class LumpedThermal:
             if wrong.any():
                 bad = int(np.flatnonzero(wrong)[0])
                 raise ValueError(f"{name} of pack {bad} is {value[bad]:g}; expected {low:g} to {high:g}")
-        kernel.step_kernel(
-            self._net,
-            self.temperature_K,
-            self.coolant_K,
-            self.auxiliary_W,
-            self._ledger,
-            heat_W,
-            ambient_K,
-            cooling,
+        self._library.lumped_step(
+            self._net_at,
+            self._nodes_at,
+            0,
+            n_packs,
+            heat_W.ctypes.data,
+            ambient_K.ctypes.data,
+            cooling.ctypes.data,
             float(dt_s),
-            self._work,
-            self._chain,
         )
 
     def balances(self) -> dict[str, FloatArray]:
@@ -149,10 +224,20 @@ class LumpedThermal:
         energy_heat_in_J = energy_to_ambient_J + energy_to_coolant_J + energy_stored_J + residual, the
         stored part from the temperatures alone. energy_auxiliary_J is electric and not part of the sum.
         """
-        layout, net = self.layout, self._net
+        layout, design = self.layout, self.design
         cells = np.add.reduceat(self.temperature_K - self._temperature_from_K, layout.pack_cell_start[:-1])
-        fluid = np.add.reduceat(self.coolant_K - self._coolant_from_K, layout.pack_module_start[:-1])
-        stored_J = net.cell_J_per_K * cells + net.coolant_J_per_K * fluid
+        stored_J = self._cell_J_per_K * cells
+        if self.streaming:
+            per_group = 1.0 / np.diff(layout.module_group_start)[layout.group_module]
+            for node_K, from_K, capacity in (
+                (self.coolant_K, self._coolant_from_K, design.coolant_heat_capacity_J_per_K),
+                (self.plate_K, self._plate_from_K, design.plate_heat_capacity_J_per_K),
+            ):
+                gained = capacity * per_group * (node_K - from_K)
+                stored_J += np.add.reduceat(gained, layout.pack_group_start[:-1])
+        else:
+            fluid = np.add.reduceat(self.coolant_K - self._coolant_from_K, layout.pack_module_start[:-1])
+            stored_J += design.coolant_heat_capacity_J_per_K * fluid
         heat_J, ambient_J, coolant_J, auxiliary_J = (column.copy() for column in self._ledger.T)
         return {
             "energy_heat_in_J": heat_J,
@@ -167,10 +252,12 @@ class LumpedThermal:
         return {
             "temperature_K": self.temperature_K,
             "coolant_K": self.coolant_K,
+            "plate_K": self.plate_K,
             "auxiliary_W": self.auxiliary_W,
             "ledger": self._ledger,
             "temperature_from_K": self._temperature_from_K,
             "coolant_from_K": self._coolant_from_K,
+            "plate_from_K": self._plate_from_K,
         }
 
     def get_state(self) -> dict[str, NDArray]:

@@ -184,3 +184,103 @@ def test_bad_input_is_named(arguments, said):
     with pytest.raises(ValueError, match=said):
         thermal.step(*arguments)
     assert (thermal.temperature_K == 300.0).all()
+
+
+PLATE = dataclasses.replace(
+    FULL, plate_W_per_K=0.5, plate_heat_capacity_J_per_K=90.0, plate_neighbour_W_per_K=0.3
+)
+
+
+def dense_stream(design, J, G, T, P, F, heat_W, ambient_K, level, dt_s, steps):
+    """The same equations of one module as one matrix: cells group by group, then plates, then fluids."""
+    n = J * G
+    A, b = np.zeros((n + 2 * G, n + 2 * G)), np.zeros(n + 2 * G)
+    film = J * (design.coolant_idle_W_per_K + level * (design.coolant_W_per_K - design.coolant_idle_W_per_K))
+    flow = design.coolant_flow_idle_W_per_K
+    flow += level * (design.coolant_flow_W_per_K - design.coolant_flow_idle_W_per_K)
+
+    def join(i, k, conductance):
+        for a, c in ((i, k), (k, i)):
+            A[a, a] -= conductance
+            A[a, c] += conductance
+
+    for g in range(G):
+        for j in range(J):
+            cell = g * J + j
+            if j + 1 < J:
+                join(cell, cell + 1, design.parallel_neighbour_W_per_K)
+            if g + 1 < G:
+                join(cell, cell + J, design.series_neighbour_W_per_K)
+            join(cell, n + g, design.plate_W_per_K)
+            loss = design.ambient_W_per_K + design.module_end_W_per_K * ((g == 0) + (g == G - 1))
+            A[cell, cell] -= loss
+            b[cell] = heat_W[cell] + loss * ambient_K
+        if g + 1 < G:
+            join(n + g, n + g + 1, design.plate_neighbour_W_per_K)
+        join(n + g, n + G + g, film)
+        A[n + G + g, n + G + g] -= flow
+        if g:
+            A[n + G + g, n + G + g - 1] += flow
+        else:
+            b[n + G] += flow * design.supply_temperature_K
+    capacity = np.concatenate(
+        [
+            np.full(n, C),
+            np.full(G, design.plate_heat_capacity_J_per_K / G),
+            np.full(G, design.coolant_heat_capacity_J_per_K / G),
+        ]
+    )
+    x = np.concatenate([T, P, F])
+    for _ in range(steps):
+        x = np.linalg.solve(np.diag(capacity / dt_s) - A, capacity / dt_s * x + b)
+    return x[:n], x[n : n + G], x[n + G :]
+
+
+@pytest.mark.parametrize(("J", "G", "dt_s"), [(1, 1, 1.0), (1, 7, 60.0), (3, 4, 0.5), (5, 6, 900.0)])
+def test_a_stream_along_a_plate_against_a_dense_solution(J, G, dt_s):
+    draw = np.random.default_rng(J + G)
+    T, heat_W = draw.uniform(285.0, 315.0, J * G), draw.uniform(-0.5, 3.0, J * G)
+    thermal = LumpedThermal(PLATE, C, Layout.uniform(1, G, J, G), T)
+    P, F = thermal.plate_K.copy(), thermal.coolant_K.copy()
+    run(thermal, heat_W, 301.0, 0.6, dt_s, 25)
+    cells, plates, fluids = dense_stream(PLATE, J, G, T, P, F, heat_W, 301.0, 0.6, dt_s, 25)
+    np.testing.assert_allclose(thermal.temperature_K, cells, atol=1e-9)
+    np.testing.assert_allclose(thermal.plate_K, plates, atol=1e-9)
+    np.testing.assert_allclose(thermal.coolant_K, fluids, atol=1e-9)
+    book = thermal.balances()
+    assert abs(book["energy_residual_J"][0]) < 1e-11 * np.abs(heat_W).sum() * 25 * dt_s + 1e-7
+
+
+def test_the_stream_warms_from_group_to_group():
+    """Steady: the fluid has taken up all heat before it, so the last cell is warmer by G q / flow."""
+    design = dataclasses.replace(
+        PLATE,
+        ambient_W_per_K=0.0,
+        module_end_W_per_K=0.0,
+        plate_neighbour_W_per_K=0.0,
+        series_neighbour_W_per_K=0.0,
+    )
+    thermal = LumpedThermal(design, C, Layout.uniform(1, 6, 2, 6), 300.0)
+    T = run(thermal, np.full(12, 0.7), 300.0, 1.0, 1e5, 200).reshape(6, 2)
+    fluid = 290.0 + 1.4 * np.arange(1, 7) / 4.0
+    np.testing.assert_allclose(thermal.coolant_K, fluid, atol=1e-8)
+    np.testing.assert_allclose(T[:, 0], fluid + 0.7 / 0.3 + 0.7 / 0.5, atol=1e-8)
+
+
+def test_modules_of_any_company_come_out_alike():
+    """Packs of several modules, the last one shorter, together and alone: the same bits."""
+    draw = np.random.default_rng(4)
+    for design in (FULL, PLATE):
+        layout = Layout.uniform(7, 10, 2, 4)  # modules of 4, 4 and 2 groups
+        T, heat_W = draw.uniform(280.0, 320.0, layout.n_cells), draw.uniform(0.0, 2.0, layout.n_cells)
+        ambient_K, cooling = draw.uniform(285.0, 305.0, 7), draw.uniform(0.0, 1.0, 7)
+        together = LumpedThermal(design, C, layout, T)
+        for _ in range(5):
+            together.step(heat_W, ambient_K, cooling, 30.0)
+        for p in range(7):
+            mine = slice(20 * p, 20 * p + 20)
+            alone = LumpedThermal(design, C, Layout.uniform(1, 10, 2, 4), T[mine])
+            for _ in range(5):
+                alone.step(heat_W[mine], ambient_K[p : p + 1], cooling[p : p + 1], 30.0)
+            np.testing.assert_array_equal(alone.temperature_K, together.temperature_K[mine])
+            assert alone.auxiliary_W[0] == together.auxiliary_W[p]
