@@ -145,7 +145,7 @@ class Translator:
             body = body[:cut]
             blocks.append(Block(number, body, sum(cost(i) for i in body)))
         first = len(machine._blocks) if machine._blocks.any() else 0
-        text = Writer(machine.board.regions, blocks, first).module()
+        text = Writer(machine.regions, blocks, first).module()
         text += '!0 = !{!"branch_weights", i32 1, i32 1000}\n'
         function, keep, fresh = _compile(text)
         self.compiled += fresh
@@ -169,7 +169,7 @@ class Translator:
         self.translated += len(halfwords)
 
     def _row_of(self, at: int) -> int:
-        regions = self._machine.board.regions
+        regions = self._machine.regions
         for row in range(len(regions)):
             if (
                 regions[row, G_KIND] == K_MEMORY

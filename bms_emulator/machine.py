@@ -29,6 +29,7 @@ import numpy as np
 from . import bus, core, isa
 from .csr import MSTATUS_RESET, NUMBERS, csr_read, csr_write, exists, mcycle
 from .decode import TRANSLATED, locate, pack
+from .devices import HOT
 from .disasm import REGISTERS, disassemble
 from .elf import Image, ImageError, Symbol
 from .profile import FunctionCycles, per_function
@@ -36,7 +37,10 @@ from .regmap import Board, load_board
 from .state import (
     CANON_END,
     DEVICES,
+    F_EXECUTE,
+    G_OFFSET,
     GRANULE_BITS,
+    K_MEMORY,
     LOG_COLUMNS,
     M_BLOCKS,
     M_BUDGET,
@@ -123,6 +127,7 @@ class Machine:
         if engine not in ENGINES:
             raise ValueError(f"no engine {engine!r}; expected one of {', '.join(ENGINES)}")
         self.board = load_board(board) if isinstance(board, str) else board
+        self.regions = self.board.regions.copy()
         self.engine = engine
         self.lockup_stops = lockup_stops
         self.symbols: tuple[Symbol, ...] = ()
@@ -180,7 +185,7 @@ class Machine:
         start = self.board.reset_pc
         if image.entry is not None and self.board.tohost:
             start = image.entry
-        if locate(self.board.regions, start)[1] < 0:
+        if locate(self.regions, start)[1] < 0:
             raise ImageError(f"entry 0x{start:08x} is not in executable memory")
         self.mem[:] = 0
         for at, data in placed:
@@ -191,7 +196,7 @@ class Machine:
         self.reset()
         tohost = image.symbol("tohost") if self.board.tohost else None
         if tohost is not None:
-            at, row = locate(self.board.regions, tohost.address)
+            at, row = locate(self.regions, tohost.address)
             if row < 0 or tohost.address & 3:
                 raise ImageError(f"symbol tohost at 0x{tohost.address:08x} is not an aligned word in memory")
             self.st[S["WATCH"]] = tohost.address
@@ -218,8 +223,8 @@ class Machine:
         st[S["PREV_IP"]] = st[S["X_PC"]] = -1
         st[S["WATCH"]] = watch
         bus.no_lines(st)
-        bus.reset_devices(st, self.board.regions)
-        at, row = locate(self.board.regions, start)
+        bus.reset_devices(st, self.regions)
+        at, row = locate(self.regions, start)
         if row >= 0:
             straddles = start & 2 and self.mem[at] & 3 == 3
             st[S["KEY"]] = (at >> 2) + bool(straddles) - self.cycle
@@ -290,7 +295,7 @@ class Machine:
                 self._code,
                 self._codemap,
                 self._counts,
-                self.board.regions,
+                self.regions,
                 self._marks,
                 self._log,
                 self._profile,
@@ -350,7 +355,7 @@ class Machine:
 
     def attach(self, name: str, device: PythonDevice) -> None:
         """Connect a Python object to the `python` row of that name."""
-        if self.board.device(name).driver != "python":
+        if self.board.device(name).driver in HOT:
             raise ValueError(f"device {name!r} of board {self.board.name} is not a python row")
         self._devices[name] = device
 
@@ -358,6 +363,21 @@ class Machine:
         """Call `device.event(name, cycle)` when the machine reaches `cycle`."""
         self._event_number += 1
         heapq.heappush(self._events, (cycle, self._event_number, device, name))
+
+    def stop(self, why: int, code: int) -> None:
+        """Let `run` end before the next instruction with Stop.HALT: something outside the processor (reset
+        controller, supply) ends its work. `why` stays in state word HALTED until the next reset."""
+        self.st[S["HALTED"]], self.st[S["HALT_CODE"]] = why, code
+
+    def show(self, window: str, part: str) -> None:
+        """Let a window of the memory map show a partition of the flash from the next access on."""
+        row = next(i for i, m in enumerate(self.board.memories) if m.name == window)
+        at = self.board.memory("flash").offset + self.board.partition(part).at
+        if self.regions[row, G_OFFSET] == at:
+            return
+        self.regions[row, G_OFFSET] = at
+        if self._translator is not None:  # translated code knows where the window was
+            self._forget_all_code()
 
     def set_line(self, line: int, high: bool) -> None:
         """Drive interrupt line `line` (bit of mip) from now on, that is from the present cycle."""
@@ -439,9 +459,9 @@ class Machine:
         return int(mcycle(self.st, self.cycle))
 
     def _flat(self, address: int, size: int) -> int:
-        for memory in self.board.memories:
+        for row, memory in enumerate(self.board.memories):
             if memory.base <= address and address + size <= memory.base + memory.size:
-                return memory.offset + address - memory.base
+                return int(self.regions[row, G_OFFSET]) + address - memory.base
         raise ValueError(f"0x{address:08x}..+{size} is not memory of board {self.board.name}")
 
     def read_memory(self, address: int, size: int) -> bytes:
@@ -457,7 +477,7 @@ class Machine:
 
     def instruction_at(self, address: int) -> str:
         """Disassembled instruction, or what is wrong with the address."""
-        at, row = locate(self.board.regions, address)
+        at, row = locate(self.regions, address)
         if row < 0:
             return "(not executable memory)"
         return disassemble(int(core.raw_word.py_func(self.mem, at >> 1)), address)
@@ -545,7 +565,7 @@ class Machine:
         self._mark(address, isa.OP_SKIP)
 
     def _mark(self, address: int, kind: int | None) -> None:
-        at, row = locate(self.board.regions, address)
+        at, row = locate(self.regions, address)
         if row < 0:
             raise ValueError(f"0x{address:08x} is not executable memory")
         rows = [tuple(m) for m in self._marks.tolist() if m[0] != at >> 1]
@@ -567,9 +587,10 @@ class Machine:
         """Cycles per function since `profile_on`."""
         index = np.nonzero(self._profile)[0]
         addresses = np.zeros(index.size, dtype=np.int64)
-        for memory in self.board.memories:
-            inside = (index * 2 >= memory.offset) & (index * 2 < memory.offset + memory.size)
-            addresses[inside] = index[inside] * 2 - memory.offset + memory.base
+        for base, size, offset, flags, kind, _ in self.regions.tolist():
+            if kind == K_MEMORY and flags & F_EXECUTE:
+                inside = (index * 2 >= offset) & (index * 2 < offset + size)
+                addresses[inside] = index[inside] * 2 - offset + base
         return per_function(self._profile[index], addresses, self.symbols)
 
     # --- decoded code

@@ -77,7 +77,7 @@ def sources(folder: Path = SOURCE_DIR, parts: tuple[str, ...] = ("app", "host"))
 def content_key(flags: tuple[str, ...], folder: Path = SOURCE_DIR) -> str:
     """Hash over every source and header, the flags, the compiler version and the architecture."""
     digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*/*.c"), *folder.glob("*/*.h")]):
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".c", ".h", ".S", ".ld")):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     digest.update("\0".join(flags).encode())
     digest.update(f"\0{_compiler_version()}\0{platform.system()}\0{platform.machine()}".encode())

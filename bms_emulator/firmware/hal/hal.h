@@ -18,8 +18,8 @@ int hal_flash_read(uint32_t at, void *data, uint32_t size);
 void hal_flash_protect(uint32_t at, uint32_t size); /* until the next reset */
 
 /* Crypto engine (HSM). One hash at a time. key_hash = SHA-256 of the SubjectPublicKeyInfo of a provisioned key slot;
- * purpose: 0 image keys, 1 manifest keys. algorithm: 1 Ed25519, 2 ECDSA P-256. For Ed25519 images the message is the
- * 32-byte digest. */
+ * purpose: 0 image keys, 1 manifest keys. algorithm: 1 Ed25519, 2 ECDSA P-256 with SHA-256 of the message, 3 ECDSA P-256
+ * of a SHA-256 (32 bytes) made before. Images are verified by their 32-byte digest, with 1 or 3. A P-256 signature is r || s, 64 bytes big-endian, as in COSE (boot/image.c unpacks DER). */
 void hal_sha256_begin(void);
 void hal_sha256_add(const void *data, uint32_t size);
 void hal_sha256_end(uint8_t digest[32]);
@@ -32,6 +32,10 @@ void hal_random(void *out, uint32_t size);
 /* Modem mailbox: whole frames, <= 1032 bytes. */
 uint32_t hal_mailbox_receive(void *frame, uint32_t capacity); /* size, 0: none waiting */
 int hal_mailbox_send(const void *frame, uint32_t size);
+
+/* Reset causes. A software reset carries why: ACTIVATE is planned, every other one says that the image failed. */
+enum { HAL_CAUSE_POWER_ON = 1, HAL_CAUSE_WATCHDOG = 2, HAL_CAUSE_SOFTWARE = 3, HAL_CAUSE_BROWN_OUT = 4, HAL_CAUSE_LOCKUP = 5 };
+enum { HAL_WHY_ACTIVATE = 1, HAL_WHY_FAULT = 2, HAL_WHY_SELF_TEST = 3, HAL_WHY_PROBATION = 4 };
 
 uint64_t hal_time_us(void);
 void hal_watchdog_feed(void);

@@ -78,7 +78,7 @@
 #define HSM_OUTPUT (*(volatile uint32_t *)0x50006010u) /* rw: address that digest or random bytes are written to */
 #define HSM_PURPOSE (*(volatile uint32_t *)0x50006014u) /* rw: key slots to look in: 0 image keys, 1 manifest keys */
 #define HSM_KEY (*(volatile uint32_t *)0x50006018u) /* rw: address of the SHA-256 of the key's SubjectPublicKeyInfo */
-#define HSM_ALGORITHM (*(volatile uint32_t *)0x5000601cu) /* rw: 1 Ed25519, 2 ECDSA P-256 with SHA-256 */
+#define HSM_ALGORITHM (*(volatile uint32_t *)0x5000601cu) /* rw: 1 Ed25519, 2 ECDSA P-256 with SHA-256, 3 ECDSA P-256 of a given SHA-256 */
 #define HSM_SIGNATURE (*(volatile uint32_t *)0x50006020u) /* rw: address */
 #define HSM_SIGNATURE_LENGTH (*(volatile uint32_t *)0x50006024u) /* rw: bytes */
 #define HSM_RESULT (*(volatile const uint32_t *)0x50006028u) /* r: 0x3CA5965A: the signature is valid; 0xC35A69A5: not, 0: nothing verified since begin */

@@ -1,0 +1,39 @@
+/* Boot ROM: decides (boot/rom.c), shows the slot in the window, starts the watchdog, jumps. */
+#include "../../boot/rom.h"
+#include "../hal.h"
+#include "chip.h"
+#include "system.h"
+
+#define WINDOW_LOCK 0x80000000u
+
+void jump_to(uint32_t argument, uint32_t address);
+void chip_main(uint32_t argument);
+void trap_exception(void);
+void trap_timer(void);
+void trap_unexpected(void);
+
+/* Nothing raises a trap here; a fault does. */
+void trap_exception(void) { hal_reset(HAL_WHY_FAULT); }
+void trap_timer(void) { hal_reset(HAL_WHY_FAULT); }
+void trap_unexpected(void) { hal_reset(HAL_WHY_FAULT); }
+
+void chip_main(uint32_t argument) {
+    (void)argument;
+    decision_t decision;
+    uint32_t keep = RESET_KEEP;
+    rom_decide(rom_by_image(RESET_CAUSE, RESET_WHY), &keep, (const identity_t *)(ROM_BASE + IDENTITY_AT), &decision);
+    RESET_KEEP = keep;
+    if (decision.run != ROM_RUN) {
+        hal_console("no image\n", 9);
+        for (;;) {
+            sleep_until_interrupt(); /* contactors are open, nothing else is to be done */
+        }
+    }
+    NVM_WINDOW = decision.slot | WINDOW_LOCK;
+    watchdog_start();
+    /* Asked once more, of the memory and not of a register: a jump behind a skipped branch. */
+    if (*(volatile uint32_t *)&decision.run != ROM_RUN) {
+        hal_reset(HAL_WHY_FAULT);
+    }
+    jump_to(decision.slot | decision.parameters << 8 | decision.safe_mode << 16, XIP_BASE + decision.entry);
+}
