@@ -194,7 +194,7 @@ def worst_stack(image: Image, frames: dict[str, int]) -> tuple[int, list[str], l
         targets, frame, indirect = _scan(code, function)
         depth_of.setdefault(function.name, frame)
         names = {_name_at(functions, t) for t in targets}
-        calls[function.name] = {n for n in names if n and n != function.name}
+        calls[function.name] = {n for n in names if n}
         if indirect:
             pointer_calls.add(function.name)
             calls[function.name] |= taken
@@ -227,7 +227,7 @@ def _name_at(functions: list[Symbol], address: int) -> str | None:
 
 
 def _scan(code: bytes, function: Symbol) -> tuple[set[int], int, bool]:
-    """(addresses called or jumped to outside, stack frame, whether it calls through a register)."""
+    """(addresses called, also those jumped to outside, stack frame, whether it calls through a register)."""
     at, frame, indirect = 0, 0, False
     targets: set[int] = set()
     upper: dict[int, int] = {}  # register -> address by auipc
@@ -240,7 +240,9 @@ def _scan(code: bytes, function: Symbol) -> tuple[set[int], int, bool]:
         if op == OP["auipc"]:
             upper[rd] = pc + imm
         elif op == OP["jal"]:
-            targets.add((pc + imm) & 0xFFFFFFFF)
+            target = (pc + imm) & 0xFFFFFFFF
+            if rd or not function.address <= target < function.address + function.size:
+                targets.add(target)
         elif op == OP["jalr"] and rs1 in upper:
             targets.add((upper.pop(rs1) + imm) & 0xFFFFFFFE)
         elif op == OP["jalr"] and not (rd == 0 and rs1 == 1):
@@ -249,8 +251,7 @@ def _scan(code: bytes, function: Symbol) -> tuple[set[int], int, bool]:
         elif op == OP["addi"] and rd == 2 and rs1 == 2 and imm < 0:
             frame = max(frame, -imm)
         at += size
-    outside = {t for t in targets if not function.address <= t < function.address + function.size}
-    return outside, frame, indirect
+    return targets, frame, indirect
 
 
 def _addresses_taken(image: Image, functions: list[Symbol]) -> set[str]:
