@@ -25,6 +25,7 @@ FOLDER = Path(__file__).parent
 
 # Unit that goes with the ending of a key; keys without such an ending are plain numbers, unit "1".
 UNITS = {
+    "_J_per_mol": "J/mol",
     "_W_per_K": "W/K",
     "_J_per_K": "J/K",
     "_V_per_K": "V/K",
@@ -36,6 +37,7 @@ UNITS = {
     "_K": "K",
     "_V": "V",
     "_W": "W",
+    "_per_h": "1/h",
     "_s": "s",
 }
 POSITIVE, NOT_NEGATIVE, ANY = "more than 0", "at least 0", "a finite number"
@@ -117,7 +119,7 @@ def unit_of(key: str) -> str:
     return next((unit for ending, unit in UNITS.items() if key.endswith(ending)), "1")
 
 
-class _Sheet:
+class Sheet:
     """One YAML file while it is read; collects every problem."""
 
     def __init__(self, path: Path) -> None:
@@ -217,7 +219,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 def load_cell(path: Path) -> CellDesign:
     """The cell design in a file; raises CatalogueError with every mistake in it."""
-    sheet = _Sheet(path)
+    sheet = Sheet(path)
     texts = {key: sheet.text(key) for key in ("name", "about", "chemistry", "form")}
     pybamm = sheet.data.pop("pybamm", None)
     numbers = sheet.section("numbers")
@@ -242,7 +244,7 @@ def load_cell(path: Path) -> CellDesign:
 CELL_AGED = {"aged_soh": POSITIVE, "aged_ocv_V": POSITIVE, "aged_resistance_shape": POSITIVE}
 
 
-def _aged(sheet: _Sheet, arrays: dict[str, FloatArray]) -> dict[str, FloatArray]:
+def _aged(sheet: Sheet, arrays: dict[str, FloatArray]) -> dict[str, FloatArray]:
     """The optional section `aged`: curves of aged cells; empty arrays where the file has none."""
     n_ocv, n_soc = arrays["ocv_soc"].size, arrays["table_soc"].size
     if "aged" not in sheet.data:
@@ -295,7 +297,7 @@ def _cell_shapes(arrays: dict[str, FloatArray]) -> list[str]:
 
 def load_pack(path: Path) -> PackDesign:
     """The pack design in a file, with its cell; raises CatalogueError with every mistake."""
-    sheet = _Sheet(path)
+    sheet = Sheet(path)
     name, about, cell_name = sheet.text("name"), sheet.text("about"), sheet.text("cell")
     counts = {key: sheet.count(key) for key in PACK_COUNTS}
     numbers = sheet.section("numbers")
@@ -315,7 +317,7 @@ def load_pack(path: Path) -> PackDesign:
         thermal |= {key: sheet.number("thermal.", paths, key, rule) for key, rule in PLATE_NUMBERS.items()}
     sheet.problems += [f"{k}: unknown key" for k in [*numbers, *paths]]
     if cell_name not in cell_names():
-        sheet.problems.append(f"cell: {_unknown('cell', cell_name, cell_names())}")
+        sheet.problems.append(f"cell: {unknown_name('cell', cell_name, cell_names())}")
     for low, high in (("voltage_min_V", "voltage_max_V"), ("temperature_min_K", "temperature_max_K")):
         if values[low] >= values[high]:
             sheet.problems.append(f"numbers.{low}: not below {high}")
@@ -333,7 +335,8 @@ def load_pack(path: Path) -> PackDesign:
     )
 
 
-def _unknown(kind: str, name: str, names: tuple[str, ...]) -> str:
+def unknown_name(kind: str, name: str, names: tuple[str, ...]) -> str:
+    """That there is none of that name, the names there are, and the nearest one."""
     near = difflib.get_close_matches(name, names, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"no {kind} named {name!r}; expected one of {', '.join(names)}{hint}"
@@ -355,7 +358,7 @@ def pack_names() -> tuple[str, ...]:
 def cell(name: str) -> CellDesign:
     """The cell of that name; KeyError with the nearest name otherwise."""
     if name not in cell_names():
-        raise KeyError(_unknown("cell", name, cell_names()))
+        raise KeyError(unknown_name("cell", name, cell_names()))
     return load_cell(FOLDER / "cells" / f"{name}.yaml")
 
 
@@ -363,5 +366,5 @@ def cell(name: str) -> CellDesign:
 def pack(name: str) -> PackDesign:
     """The pack of that name; KeyError with the nearest name otherwise."""
     if name not in pack_names():
-        raise KeyError(_unknown("pack", name, pack_names()))
+        raise KeyError(unknown_name("pack", name, pack_names()))
     return load_pack(FOLDER / "packs" / f"{name}.yaml")
