@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from twin.adapters import bms, catalogue, cells, links, thermal
+from twin.adapters import ageing, bms, catalogue, cells, links, thermal
+from twin.adapters.ageing import AgeingPlan
 from twin.adapters.catalogue import PackSheet
 from twin.analytics.detectors import DETECTORS
 from twin.analytics.metrics import METRICS, REGISTRY
 from twin.ports import FloatArray
 from twin.scenario.profiles import Profile, load_profile, profile_names, synthesise
-from twin.scenario.schema import Known, PackFacts, ProfileSpec, RackGroup, Scenario, Site
+from twin.scenario.schema import AgeingChoice, Known, PackFacts, ProfileSpec, RackGroup, Scenario, Site
 from twin.telemetry.frame import PackInfo
 from twin.world.clock import Clock, to_us
 from twin.world.dispatch import STRATEGIES
@@ -48,6 +49,8 @@ def known() -> Known:
         },
         cell_models=tuple(cells.RUNGS),
         thermal_models=tuple(thermal.RUNGS),
+        ageing_models={name: rung.needs_parameters for name, rung in ageing.RUNGS.items()},
+        ageing_parameters={name: name in ageing.with_own_knee() for name in ageing.parameter_sets()},
         bms_models=tuple(bms.RUNGS),
         brokers=tuple(links.RUNGS),
         images=bms.images(),
@@ -66,6 +69,7 @@ class Kind:
     design: str
     cell_model: str
     thermal_model: str
+    ageing: AgeingPlan
     bms_model: str
     bms_rate: str
 
@@ -91,6 +95,7 @@ def assemble(scenario: Scenario, base_dir: Path) -> World:
                 design=group.pack.design,
                 cell_model=group.pack.cells.model,
                 thermal_model=group.pack.thermal.model,
+                ageing=_ageing_plan(group.pack.ageing),
                 bms_model=group.pack.bms.model,
                 bms_rate=scenario.time.bms_rate,
             )
@@ -115,6 +120,10 @@ def assemble(scenario: Scenario, base_dir: Path) -> World:
         fidelity={
             "cell": _ladder(kind.cell_model for kind in places),
             "thermal": _ladder(kind.thermal_model for kind in places),
+            "ageing": _ladder(
+                kind.ageing.model + (f" ({kind.ageing.parameters})" if kind.ageing.parameters else "")
+                for kind in places
+            ),
             "bms": _ladder(f"{kind.bms_model} ({kind.bms_rate} rate)" for kind in places),
         },
         profiles=profiles.digests,
@@ -170,7 +179,7 @@ def _shard(
     sheet = catalogue.pack_sheets()[kind.design]
     n_cells = sheet.n_series * sheet.n_parallel
     paths: list[PackPath] = []
-    capacity, resistance, soc, start_K = [], [], [], []
+    capacity, resistance, soc, pace, start_K = [], [], [], [], []
     sensors = []
     for rack in racks:
         pack = rack.group.pack
@@ -183,6 +192,9 @@ def _shard(
             resistance.append(_draw(draw, n_cells, 1.0, spread.resistance, sheet.resistance_spread))
             cell_soc = _draw(draw, n_cells, pack.initial_soc, spread.soc, sheet.soc_spread)
             soc.append(np.clip(cell_soc, 0.0, 1.0))
+            pace.append(
+                _draw(streams.generator(f"site/{path}/ageing"), n_cells, 1.0, pack.ageing.spread, 0.0)
+            )
             start_K.append(
                 pack.initial_temperature_K if pack.initial_temperature_K is not None else ambient_K[rack.site]
             )
@@ -231,7 +243,14 @@ def _shard(
         nominal_energy_J=np.full(n_packs, sheet.energy_J),
         cooling_works=np.ones(n_packs),
         short_ohm=np.full(n_packs * n_cells, np.inf),
+        ageing=ageing.RUNGS[kind.ageing.model].build(
+            kind.ageing, np.concatenate(pace), np.concatenate(soc), temperature_K
+        ),
     )
+
+
+def _ageing_plan(choice: AgeingChoice) -> AgeingPlan:
+    return AgeingPlan(choice.model, choice.parameters, choice.knee_cycles, choice.stored_s)
 
 
 def _draw(
@@ -349,6 +368,8 @@ def vocabulary() -> dict[str, dict[str, str]]:
         "packs": {name: sheet.about for name, sheet in catalogue.pack_sheets().items()},
         "cell models": {name: rung.about for name, rung in cells.RUNGS.items()},
         "thermal models": {name: rung.about for name, rung in thermal.RUNGS.items()},
+        "ageing models": {name: rung.about for name, rung in ageing.RUNGS.items()},
+        "ageing parameters": ageing.parameter_sets(),
         "bms models": {name: rung.about for name, rung in bms.RUNGS.items()},
         "brokers": {name: rung.about for name, rung in links.RUNGS.items()},
         "strategies": {name: first_line(cls) for name, cls in STRATEGIES.items()},

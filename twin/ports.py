@@ -58,8 +58,27 @@ class CellBank(Protocol):
     def scale_cell(self, cell: int, capacity_factor: float = 1.0, resistance_factor: float = 1.0) -> None:
         """Make one cell an outlier, on top of what it already is."""
 
+    def set_health(self, capacity: FloatArray, resistance: FloatArray) -> None:
+        """Age all cells, on top of their spread: (n_cells,) what is left, what it has grown to."""
+
     def balances(self) -> dict[str, FloatArray]:
         """Cumulative energy and charge ledgers per pack, in J and C, with their residuals."""
+
+
+class Ageing(Protocol):
+    """What time and use have taken from all cells of a shard."""
+
+    capacity_factor: FloatArray  # (n_cells,) what is left of the capacity, 1 = new
+    resistance_factor: FloatArray  # (n_cells,) what the resistance has grown to, 1 = new
+
+    def accumulate(self, soc: FloatArray, temperature_K: FloatArray, dt_s: float) -> bool:
+        """Age by a step of dt_s that ended at soc; True when it has brought the factors up to date."""
+
+    def refresh(self) -> None:
+        """Bring the factors up to date."""
+
+    def outside(self) -> dict[str, FloatArray]:
+        """Time and cycles each cell has spent beyond the conditions the model was made from."""
 
 
 class PackThermal(Protocol):

@@ -295,8 +295,7 @@ class AgeingBank:
         if not 0.0 <= threshold < 0.5:
             raise ValueError(f"threshold is {threshold!r}; expected 0 to 0.5 of the charge")
         check_step_s(refresh_every_s)
-        kokam = "material_half" in model.form.keys
-        if knee is not None and kokam:
+        if knee is not None and model.has_knee:
             raise ValueError(f"{model.name} has a knee of its own; leave `knee` out")
         n = soc.size
         self.model = model
@@ -319,7 +318,7 @@ class AgeingBank:
         self._valid = np.array([*valid.temperature_K, *valid.depth, valid.rate_max_per_h])
         # Power and headroom of the material's sigmoid, the electrode's share in resistance, x at the start.
         self._knee_per_cycle = 0.0
-        if kokam:
+        if model.has_knee:
             start = model.number("material_start")
             power = model.number("material_power")
             begin = math.log((1.0 + start) / (1.0 - start)) ** (1.0 / power)
@@ -351,8 +350,8 @@ class AgeingBank:
         """Memory of one cell, everything counted."""
         return sum(array.nbytes for array in self._arrays().values()) // self.n_cells
 
-    def accumulate(self, soc: FloatArray, temperature_K: FloatArray, dt_s: float) -> None:
-        """Age all cells by one step of dt_s.
+    def accumulate(self, soc: FloatArray, temperature_K: FloatArray, dt_s: float) -> bool:
+        """Age all cells by one step of dt_s; True when the factors have been refreshed by it.
 
         Parameters
         ----------
@@ -390,8 +389,10 @@ class AgeingBank:
             form, powers = self.model.form, self.model.powers
             _close_days(self._rows, self._outside, self._clock_s[1], form.daily_mean, powers, *self._law)
             self._clock_s[1] = 0.0
-        if self._clock_s[0] >= self._refresh_every_s:
+        due = bool(self._clock_s[0] >= self._refresh_every_s)
+        if due:
             self.refresh()
+        return due
 
     def refresh(self) -> None:
         """Bring the factors, parts and cycles up to date."""

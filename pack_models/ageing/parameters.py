@@ -48,6 +48,11 @@ class AgeingModel:
     valid: Validity
     sources: Mapping[str, str]
 
+    @property
+    def has_knee(self) -> bool:
+        """Whether the law has an onset of fast fade of its own."""
+        return "material_half" in self.form.keys
+
     def number(self, key: str) -> float:
         """A parameter by its key in the catalogue."""
         return float(self.parameters[self.form.keys.index(key)])

@@ -22,6 +22,7 @@ def check(builder: Builder, scenario: Draft) -> None:
     """All checks, in any order; problems go to the builder."""
     _steps(builder, scenario)
     _needs(builder, scenario)
+    _ageing(builder, scenario)
     for draft in _plugins(scenario):
         _times(builder, draft, look(scenario, "duration_s"))
         check_targets(builder, draft, scenario)
@@ -167,6 +168,30 @@ def _needs(builder: Builder, scenario: Draft) -> None:
                 if site.values.get(profile) is None:
                     message = f"{draft.word} needs the site's {profile}, which is not given"
                     builder.note(draft.span, draft.path, message, f"{site.path}.{profile}")
+
+
+def _ageing(builder: Builder, scenario: Draft) -> None:
+    """A rung of ageing with the options that belong to it, and no others."""
+    for site in members(scenario, "sites"):
+        for group in members(site, "racks") if isinstance(site, Draft) else ():
+            draft = look(look(group, "pack"), "ageing")
+            model = look(draft, "model")
+            if not isinstance(draft, Draft) or model not in builder.known.ageing_models:
+                continue
+            chosen = look(draft, "parameters")
+            names = builder.known.ageing_parameters
+
+            def complain(key: str, message: str, expected: str, draft: Draft = draft) -> None:
+                builder.note(draft.place(key), f"{draft.path}.{key}", message, expected)
+
+            if builder.known.ageing_models[model] and draft.values.get("parameters") is None:
+                complain(
+                    "parameters", f"{model} needs the name of a tested cell", "one of " + ", ".join(names)
+                )
+            if chosen is not None and not builder.known.ageing_models[model]:
+                complain("parameters", f"has no meaning for {model}", "model: semi_empirical")
+            if look(draft, "knee_cycles") is not None and names.get(chosen or "", False):
+                complain("knee_cycles", f"{chosen} has a knee of its own", "leave it out")
 
 
 def _bounds(builder: Builder, claim: Draft) -> None:

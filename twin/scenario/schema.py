@@ -103,6 +103,35 @@ class ThermalChoice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AgeingChoice:
+    model: str = word("rung of the ageing ladder", names="ageing_models", default="none")
+    parameters: str | None = word(
+        "tested cell whose law is used, for semi_empirical", names="ageing_parameters", default=None
+    )
+    spread: float = quantity(
+        "fraction",
+        "cell-to-cell spread of the pace of ageing, 1 sigma",
+        key="spread",
+        default=0.0,
+        minimum=0.0,
+        maximum=0.3,
+    )
+    stored_s: float = quantity(
+        "time",
+        "rest at the initial charge and temperature before the start",
+        key="stored",
+        default=0.0,
+        minimum=0.0,
+        maximum=40 * 365.25 * 86400,
+    )
+    knee_cycles: int | None = integer(
+        "full equivalent cycles at which half the active material is lost; none by default",
+        default=None,
+        minimum=1,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sensors:
     """Errors of the pack's sensors; noise is white per sample, offsets are drawn once per channel."""
 
@@ -215,6 +244,9 @@ class Pack:
     sensors: Sensors = section("sensor errors", of=Sensors, default=Sensors())
     cells: CellChoice = section("cell model", of=CellChoice, default=CellChoice())
     thermal: ThermalChoice = section("thermal model", of=ThermalChoice, default=ThermalChoice())
+    ageing: AgeingChoice = section(
+        "fade of capacity, growth of resistance", of=AgeingChoice, default=AgeingChoice()
+    )
     bms: BmsChoice = section("battery management", of=BmsChoice, default=BmsChoice())
 
 
@@ -396,6 +428,8 @@ class Known:
     packs: dict[str, PackFacts]
     cell_models: tuple[str, ...]
     thermal_models: tuple[str, ...]
+    ageing_models: dict[str, bool]  # rung -> whether it needs `parameters`
+    ageing_parameters: dict[str, bool]  # set -> whether it has a knee of its own
     bms_models: tuple[str, ...]
     brokers: tuple[str, ...]
     images: tuple[str, ...]

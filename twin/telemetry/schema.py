@@ -237,6 +237,9 @@ TABLES: dict[str, tuple[Column, ...]] = {
         ("short_current_A", "float32", "A", "sum of the currents through internal shorts"),
         ("weakest_cell", "int32", "1", "number of the emptiest cell within the pack, counting from 1"),
         ("hottest_cell", "int32", "1", "number of the hottest cell within the pack, counting from 1"),
+        ("soh_capacity", "float64", "1", "capacity left by ageing, mean of all cells, 1 = new", _OPTIONAL),
+        ("soh_capacity_min", "float64", "1", "capacity left by ageing, most aged cell", _OPTIONAL),
+        ("soh_resistance", "float64", "1", "resistance grown by ageing, mean of cells, 1 = new", _OPTIONAL),
     ),
     # -------------------------------------------------------------------------------------------------
     "events": _rows(

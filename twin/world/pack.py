@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from twin.ports import Bms, BoolArray, CellBank, FloatArray, IntArray, PackThermal
+from twin.ports import Ageing, Bms, BoolArray, CellBank, FloatArray, IntArray, PackThermal
 from twin.world.rack import LinkVoltages, settle_racks, split_power
 from twin.world.sensors import HousingTruth, SensorBank
 
@@ -54,6 +54,7 @@ class PackShard:
     nominal_energy_J: FloatArray
     cooling_works: FloatArray  # 0…1, cut by a cooling failure
     short_ohm: FloatArray  # (n_cells,) internal shorts as injected; inf = none
+    ageing: Ageing | None = None  # None: cells stay as they are
     housing: HousingTruth = field(init=False)
     rack_of_pack: IntArray = field(init=False)
     pack_current_A: FloatArray = field(init=False)
@@ -88,6 +89,9 @@ class PackShard:
         ):
             setattr(self, name, np.zeros(n_racks))
         self.want(np.ones(n_packs, dtype=bool))
+        if self.ageing is not None:
+            self.ageing.refresh()
+            self.cells.set_health(self.ageing.capacity_factor, self.ageing.resistance_factor)
 
     def want(self, closed: BoolArray) -> None:
         """Ask the BMS of each pack to connect (True) or to open, from the next step on."""
@@ -118,6 +122,10 @@ class PackShard:
         self.cells.step(self.pack_current_A, temperature_K, dt_s, commands.balancing)
         # 3. Temperatures.
         self.thermal.step(self.cells.heat_W, ambient_K, commands.cooling * self.cooling_works, dt_s)
+        if self.ageing is not None and self.ageing.accumulate(
+            self.cells.soc, self.thermal.temperature_K, dt_s
+        ):
+            self.cells.set_health(self.ageing.capacity_factor, self.ageing.resistance_factor)
         # 4. Truth becomes measured.
         link_V = self.link.step(
             self.rack_of_pack, self.cells.pack_voltage_V, self.connected, commands.precharge_closed, dt_s

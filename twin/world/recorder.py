@@ -96,6 +96,14 @@ class Recorder:
         group_of_cell = np.repeat(np.arange(per_group.size), per_group)
         short_A = voltage_V[group_of_cell] / shard.short_ohm
         spans = list(itertools.pairwise(pack_cells))
+        health = {}
+        if shard.ageing is not None:
+            left, grown = shard.ageing.capacity_factor, shard.ageing.resistance_factor
+            health = {
+                "soh_capacity": _per(left, pack_cells, np.add) / count,
+                "soh_capacity_min": _per(left, pack_cells, np.minimum),
+                "soh_resistance": _per(grown, pack_cells, np.add) / count,
+            }
         self.writer.truth.append_block(
             t_us,
             self._rows[id(shard)],
@@ -115,6 +123,7 @@ class Recorder:
                 "short_current_A": _per(short_A, pack_cells, np.add),
                 "weakest_cell": [int(np.argmin(soc[a:b])) + 1 for a, b in spans],
                 "hottest_cell": [int(np.argmax(temperature_K[a:b])) + 1 for a, b in spans],
+                **health,
             },
         )
 

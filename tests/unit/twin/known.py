@@ -93,6 +93,8 @@ KNOWN = Known(
     },
     cell_models=("ecm", "spme"),
     thermal_models=("lumped",),
+    ageing_models={"none": False, "semi_empirical": True},
+    ageing_parameters={"naumann_lfp": False, "kokam_nmc": True},
     bms_models=("native",),
     brokers=("mosquitto", "memory"),
     images=("1.0.0", "1.1.0"),
