@@ -152,7 +152,10 @@ def open_kernel(
 
 
 @njit(cache=True, error_model="numpy")
-def mean_open_kernel(tables: CellTables, soc_a: FloatArray, soc_b: FloatArray, open_V: FloatArray) -> None:
-    """Mean open circuit of each fresh cell between two states of charge, at the reference temperature."""
+def mean_open_kernel(
+    tables: CellTables, soc_a: FloatArray, soc_b: FloatArray, open_V: FloatArray, entropic_V_per_K: FloatArray
+) -> None:
+    """Means of open circuit (at the reference temperature) and entropic coefficient of each fresh cell
+    between two states of charge."""
     for c in range(soc_a.size):
-        open_V[c] = _means(tables.curve[0], False, soc_a[c], soc_b[c])[0]
+        open_V[c], entropic_V_per_K[c] = _means(tables.curve[0], tables.has_entropy, soc_a[c], soc_b[c])

@@ -1,4 +1,4 @@
-"""The ladder of cell models: ecm, and PyBaMM's own spm, spme and dfn, behind `CellBank`."""
+"""The ladder of cell models: ecm, PyBaMM's spm and spme compiled, and PyBaMM itself, behind `CellBank`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,24 @@ def _ecm(
     return cast(CellBank, EcmBank.from_pack(pack(design), n_packs, soc, capacity, resistance, kelvin))
 
 
+def _compiled(model: str) -> Build:
+    def build(
+        design: str,
+        n_packs: int,
+        capacity: FloatArray,
+        resistance: FloatArray,
+        soc: FloatArray,
+        kelvin: FloatArray,
+    ) -> CellBank:
+        from pack_models.catalogue import pack
+        from pack_models.cells.compiled_cell import CompiledBank
+
+        bank = CompiledBank.from_pack(pack(design), n_packs, soc, capacity, resistance, kelvin, model=model)
+        return cast(CellBank, bank)
+
+    return build
+
+
 def _pybamm(model: str) -> Build:
     def build(
         design: str,
@@ -54,7 +72,8 @@ RUNGS: dict[str, CellRung] = {
     "ecm": CellRung(
         "2-RC equivalent circuit with tables over charge and temperature; for whole fleets", _ecm
     ),
-    "spm": CellRung("PyBaMM single-particle model; for a rack", _pybamm("spm")),
-    "spme": CellRung("PyBaMM single-particle model with electrolyte; for a rack", _pybamm("spme")),
-    "dfn": CellRung("PyBaMM Doyle-Fuller-Newman model; reference for a few cells", _pybamm("dfn")),
+    "spm": CellRung("PyBaMM single-particle model, compiled; for racks and sites", _compiled("spm")),
+    "spme": CellRung("PyBaMM single-particle model with electrolyte, compiled; for racks", _compiled("spme")),
+    "spme_pybamm": CellRung("the same by PyBaMM's own solver; to compare a few cells", _pybamm("spme")),
+    "dfn": CellRung("PyBaMM Doyle-Fuller-Newman model and solver; reference for a few cells", _pybamm("dfn")),
 }

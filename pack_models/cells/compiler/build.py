@@ -17,15 +17,11 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-from pack_models.propagation.kernel import cache_folder
+from pack_models.compiled import CompileError, cache_folder
 
 VECTOR_MATH = Path(__file__).with_name("vecmath.h")
 # Sums and products fuse only where the text says so (one expression), never by reordering.
 FLAGS = ("-O2", "-std=gnu11", "-fPIC", "-shared", "-ffp-contract=on", "-fno-math-errno", "-fno-slp-vectorize")
-
-
-class CompilerMissing(ImportError):
-    """There is no C compiler to make the kernel with."""
 
 
 @lru_cache(maxsize=1)
@@ -48,8 +44,9 @@ def compiler_version() -> str:
     try:
         return importlib.metadata.version("ziglang")
     except importlib.metadata.PackageNotFoundError:
-        raise CompilerMissing(
-            "compiled cell models need the C compiler of the package ziglang; pip install ziglang, or choose ecm"
+        raise CompileError(
+            "compiled cell models need the C compiler of the package ziglang once; pip install ziglang, "
+            "or choose ecm"
         ) from None
 
 
@@ -64,17 +61,32 @@ def library(text: str) -> ctypes.CDLL:
     key = content_key(text, VECTOR_MATH.read_text(encoding="ascii"), compiler_version(), " ".join(flags))
     target = cache_folder() / f"cell-{key}.so"
     if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
+        environment = dict(os.environ)
+        for name in ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"):
+            environment.setdefault(name, str(target.parent.parent / "zig"))
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             source, out = Path(folder) / "cell.c", Path(folder) / target.name
             source.write_text(text, encoding="ascii")
             done = subprocess.run(
-                [sys.executable, "-m", "ziglang", "cc", *flags, f"-I{VECTOR_MATH.parent}", str(source),
-                 "-o", str(out), "-lm"],
-                capture_output=True, text=True, check=False,
-            )  # fmt: skip
+                [
+                    sys.executable,
+                    "-m",
+                    "ziglang",
+                    "cc",
+                    *flags,
+                    f"-I{VECTOR_MATH.parent}",
+                    str(source),
+                    "-o",
+                    str(out),
+                    "-lm",
+                ],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
             if done.returncode != 0:
-                raise RuntimeError(f"the C compiler refused a cell model:\n{done.stderr[-3000:]}")
+                raise CompileError(f"the C compiler refused a cell model:\n{done.stderr[-3000:]}")
             os.replace(out, target)
     loaded = ctypes.CDLL(str(target))
     pointer, whole, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double

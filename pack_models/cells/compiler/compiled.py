@@ -26,7 +26,7 @@ from pack_models.cells.compiler import build
 from pack_models.cells.compiler.emit import emit, state_layout
 from pack_models.cells.compiler.source import Source, Window, discretise
 from pack_models.cells.compiler.structure import Structure, analyse
-from pack_models.propagation.kernel import cache_folder
+from pack_models.compiled import cache_folder
 
 FloatArray = NDArray[np.float64]
 
@@ -94,8 +94,11 @@ def _figures(structure: Structure) -> dict[str, Any]:
     if left > 1e-8 * np.abs(y).max():
         raise NotImplementedError(f"{model.label}: the initial state is not affine in the inputs")
     return {
-        "to_rows": to_rows, "to_states": to_states, "start": fit[0], "start_per_input": (fit[1:] / scale[:, None]).T,
-    }  # fmt: skip
+        "to_rows": to_rows,
+        "to_states": to_states,
+        "start": fit[0],
+        "start_per_input": (fit[1:] / scale[:, None]).T,
+    }
 
 
 def _index(key: str) -> Path:
@@ -120,7 +123,6 @@ def _load(path: Path) -> CompiledModel | None:
 def _store(path: Path, model: CompiledModel) -> None:
     text = {name: getattr(model, name) for name in TEXTS} | {"window": asdict(model.window)}
     arrays: dict[str, Any] = {name: getattr(model, name) for name in ARRAYS}
-    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
         np.savez_compressed(file, text=np.array(json.dumps(text)), **arrays)
     os.replace(file.name, path)
@@ -136,12 +138,25 @@ def compiled(source: Source) -> CompiledModel:
     found, text = structure.model, emit(structure)
     library = build.library(text)
     model = CompiledModel(
-        label=found.label, model=found.model, input_names=tuple(found.input_names),
-        output_names=tuple(found.outputs), defaults=found.defaults, maximum_mol_per_m3=found.maximum_mol_per_m3,
-        window=found.window, exact=structure.exact, summary=structure.summary(), code=text, library=library,
+        label=found.label,
+        model=found.model,
+        input_names=tuple(found.input_names),
+        output_names=tuple(found.outputs),
+        defaults=found.defaults,
+        maximum_mol_per_m3=found.maximum_mol_per_m3,
+        window=found.window,
+        exact=structure.exact,
+        summary=structure.summary(),
+        code=text,
+        library=library,
         **_figures(structure),
-    )  # fmt: skip
-    if [library.sizes(k) for k in range(4)] != [WIDTH, model.n_rows, len(model.input_names), len(model.output_names)]:
+    )
+    if [library.sizes(k) for k in range(4)] != [
+        WIDTH,
+        model.n_rows,
+        len(model.input_names),
+        len(model.output_names),
+    ]:
         raise AssertionError("the generated code and its description disagree")
     if index is not None:
         _store(index, model)

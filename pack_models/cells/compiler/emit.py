@@ -2,14 +2,14 @@
 
 `rates` and `observe` are straight-line vector code from the graph; what depends on inputs alone (Arrhenius
 factors at the temperature given) is computed once a step in `hoist`. Around them stands one scheme for all
-blocks, second order, with the first-order result as error estimate; each cell has its own step length, so that
-no cell's numbers depend on its neighbours in the vector:
+blocks, second order, with the first-order result as error estimate; each cell has its own step length, so
+that no cell's numbers depend on its neighbours in the vector:
 
 - modal blocks by exponentials (ETD2RK: Cox and Matthews, J. Comput. Phys. 176 (2002) 430): exact where
   drivers and scale hold over the step;
-- banded blocks and fast single states by ROS2 (Verwer, Spee, Blom, Hundsdorfer, SIAM J. Sci. Comput. 20 (1999)
-  1456), L-stable, of order two for any approximation of the Jacobian, hence coupling between blocks may be
-  left out of it; the estimate is smoothed by the same matrix, or fast modes would keep the step short;
+- banded blocks and fast single states by ROS2 (Verwer, Spee, Blom, Hundsdorfer, SIAM J. Sci. Comput. 20
+  (1999) 1456), L-stable, of order two for any approximation of the Jacobian, hence coupling between blocks
+  may be left out of it; the estimate is smoothed by the same matrix, or fast modes would keep the step short;
 - slow single states by the explicit part of the same scheme.
 
 Blocks that depend on no state and drive none (particles of an isothermal model) take the whole step at once.
@@ -160,7 +160,11 @@ def emit(structure: Structure) -> str:
     model, graph = structure.model, structure.model.graph
     layout = state_layout(structure)
     modal, banded, single = structure.modal, structure.banded, structure.single
-    nonlinear = [(k, node) for k, (name, node) in enumerate(model.outputs.items()) if name not in structure.linear_outputs]
+    nonlinear = [
+        (k, node)
+        for k, (name, node) in enumerate(model.outputs.items())
+        if name not in structure.linear_outputs
+    ]
 
     # Rates: for each modal block its scale and drivers, then nodes, then single states; bands behind.
     rates: list[Node] = []
@@ -198,14 +202,16 @@ def emit(structure: Structure) -> str:
         return [s for s in range(block.states.start, block.states.stop) if s in wanted]
 
     free = [not any(graph.states_of(n) for n in (b.scale, *b.drivers)) for b in modal]
-    others = [
-        set().union(*(graph.states_of(node) for node in (*rates, *bands))) for _ in range(1)
-    ][0] if rates else set()
-    alone = [f and not others & set(range(b.states.start, b.states.stop)) for f, b in zip(free, modal, strict=True)]
+    alone = [
+        f and not for_rates & set(range(b.states.start, b.states.stop))
+        for f, b in zip(free, modal, strict=True)
+    ]
     inside = [k for k in range(len(modal)) if not alone[k]]
 
     parts = ['#include "vecmath.h"\n']
-    used = {graph.nodes[n][1] for n in graph.reach([*rates, *bands, *observed]) if graph.nodes[n][0] == "table"}
+    used = {
+        graph.nodes[n][1] for n in graph.reach([*rates, *bands, *observed]) if graph.nodes[n][0] == "table"
+    }
     parts += [_table(number, graph.tables[number]) for number in sorted(used)]
     writer = _Writer(graph, inputs)
     take = "__attribute__((noinline)) static void"
@@ -225,23 +231,33 @@ def emit(structure: Structure) -> str:
     for number, block in enumerate(modal):
         parts.append(_modal_step(number, block, corrected=not free[number]))
     sizes = {
-        "NS": layout.n_rows, "NY": max(len(needed), 1), "NP": len(model.input_names), "NH": max(len(hoisted), 1),
-        "NF": max(len(rates), 1), "NJ": max(len(bands), 1), "NO": len(model.outputs), "NN": max(len(nonlinear), 1),
-    }  # fmt: skip
+        "NS": layout.n_rows,
+        "NY": max(len(needed), 1),
+        "NP": len(model.input_names),
+        "NH": max(len(hoisted), 1),
+        "NF": max(len(rates), 1),
+        "NJ": max(len(bands), 1),
+        "NO": len(model.outputs),
+        "NN": max(len(nonlinear), 1),
+    }
     parts.insert(1, "".join(f"enum {{ {name} = {size} }};\n" for name, size in sizes.items()))
     whole = "".join(
-        f"    modal{k}(all(dt), f + {modal_at[k]}, s + {layout.modal[k][1].start}, s + {layout.modal[k][1].start});\n"
-        for k in range(len(modal)) if alone[k]
-    )  # fmt: skip
-    stepping = "" if structure.exact else _stepping(
-        structure, layout, inside, free, modal_at, banded_at, single_at, band_at, slope_at
+        f"    modal{k}(all(dt), f + {modal_at[k]}, s + {layout.modal[k][1].start}, "
+        f"s + {layout.modal[k][1].start});\n"
+        for k in range(len(modal))
+        if alone[k]
+    )
+    stepping = (
+        ""
+        if structure.exact
+        else _stepping(structure, layout, inside, free, modal_at, banded_at, single_at, band_at, slope_at)
     )
     loop = "" if structure.exact else "    march(s, p, h, dt, tolerance, y, f, &rounds);\n"
     parts.append(stepping)
     first_rates = "    rates(y, p, h, f);\n" if rates else ""
     parts.append(f"""
-/* One step of dt for all vectors of cells; s0 and s1 may be the same. `first` and `last` get the outputs at
- * the start (new inputs, old state) and at the end; `first` may be null. Returns the rounds that were needed. */
+/* One step of dt for all vectors of cells; s0 and s1 may be the same. `first` and `last` get the outputs
+ * at the start (new inputs, old state) and at the end; `first` may be null. Returns the rounds needed. */
 int64_t advance(int64_t n, double dt, double tolerance, const v *p, const v *s0, v *s1, v *first, v *last) {{
   int64_t rounds = 0;
   (void)tolerance;
@@ -288,10 +304,13 @@ def _fill(
                 f"    for (int k = 0; k < {block.rate.size - 1}; k += 2) {{\n"
                 f"      a += all(vector{number}[{row}][k]) * s[{rows.start} + k];\n"
                 f"      b += all(vector{number}[{row}][k + 1]) * s[{rows.start} + k + 1]; }}\n"
-                + (f"    a += all(vector{number}[{row}][{block.rate.size - 1}]) * s[{rows.stop - 1}];\n"
-                   if block.rate.size % 2 else "")
+                + (
+                    f"    a += all(vector{number}[{row}][{block.rate.size - 1}]) * s[{rows.stop - 1}];\n"
+                    if block.rate.size % 2
+                    else ""
+                )
                 + f"    y[{slot[state]}] = a + b; }}"
-            )  # fmt: skip
+            )
     for nodes, (_, rows) in zip(structure.banded, layout.banded, strict=True):
         for k, state in enumerate(range(nodes.states.start, nodes.states.stop)):
             if state in wanted:
@@ -350,9 +369,10 @@ IN void modal{number}(v dt, const v *f, const v *z, v *w) {{
 }}
 """
     if corrected:
-        change = " + ".join(
-            f"all(share{number}[k][{d}]) * (g[{1 + d}] - f[{1 + d}])" for d in range(n_drivers)
-        ) or "all(0.0)"
+        change = (
+            " + ".join(f"all(share{number}[k][{d}]) * (g[{1 + d}] - f[{1 + d}])" for d in range(n_drivers))
+            or "all(0.0)"
+        )
         text += f"""
 IN v correct{number}(v dt, const v *f, const v *g, const v *z, v *w) {{
   const v per_scale = all(1.0) / f[0], scaled = f[0] * dt, more = g[0] - f[0];

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pack_models.cells.bank import restore
 from pack_models.cells.compiler.compiled import WIDTH, CompiledModel
 from pack_models.cells.compiler.emit import TOLERANCE
 from pack_models.cells.compiler.source import (
@@ -35,7 +36,7 @@ FloatArray = NDArray[np.float64]
 EVENT_WITHIN_S = 1e-3  # a limit inside a step is found this closely
 
 
-class CellFailure(RuntimeError):
+class CellStepError(RuntimeError):
     """A cell cannot follow: a particle surface ran empty or full, or the voltage left all sense.
 
     `cell`, `time_s` (end of the step, since the cells were made), `quantity`, `value`, `low`, `high`
@@ -114,12 +115,10 @@ class CompiledCells:
         self._inputs = _aligned((self._blocks, len(model.input_names), WIDTH))
         self._inputs[:] = model.defaults[:, None]
         self._state, self._trial = (_aligned((self._blocks, model.n_rows, WIDTH)) for _ in range(2))
-        self._first, self._last = (
-            _aligned((self._blocks, len(model.output_names), WIDTH)) for _ in range(2)
-        )
+        self._first, self._last = (_aligned((self._blocks, len(model.output_names), WIDTH)) for _ in range(2))
         self._row = {name: k for k, name in enumerate(model.output_names)}
         self._input_row = {name: k for k, name in enumerate(model.input_names)}
-        self.time_s = 0.0
+        self._clock_s = np.zeros(1)
         self.rounds = 0  # inner steps of all vectors so far: 1 a step at best
         at_K = model.window.reference_K if temperature_K is None else temperature_K
         self.set_input(AMBIENT, at_K)
@@ -139,13 +138,14 @@ class CompiledCells:
         return (np.concatenate([full, np.repeat(full[-1:], spare)]) if spare else full).reshape(-1, WIDTH)
 
     def _row_of(self, block: FloatArray, row: int) -> FloatArray:
-        return block[:, row, :].reshape(-1)[: self.n]
+        return block[:, row, :].flatten()[: self.n]  # a copy always: the next step writes over the block
 
     def set_input(self, name: str, value: ArrayLike) -> None:
         """Give every cell its value of an input."""
         if name not in self._input_row:
             raise ValueError(
-                f"{self.model.label} was compiled without the input {name!r}; it has {', '.join(self._input_row)}"
+                f"{self.model.label} was compiled without the input {name!r}; it has "
+                f"{', '.join(self._input_row)}"
             )
         self._inputs[:, self._input_row[name], :] = self._spread(_per_cell(name, value, self.n))
 
@@ -170,7 +170,7 @@ class CompiledCells:
         if not self.model.exact:
             rows[-1] = 1.0  # step length to try first
         self._state[:] = rows.reshape(-1, self._blocks, WIDTH).transpose(1, 0, 2)
-        self.time_s = 0.0
+        self._clock_s[0] = 0.0
         self.set_input(CURRENT, 0.0)
         self._look()
 
@@ -189,7 +189,18 @@ class CompiledCells:
             self._blocks, self._inputs.ctypes.data, self._state.ctypes.data, self._last.ctypes.data
         )
 
+    def look(self, current_A: ArrayLike, temperature_K: ArrayLike) -> None:
+        """Outputs in the present state under a current and temperature, without a step."""
+        self.set_input(CURRENT, current_A)
+        self.set_input(AMBIENT, temperature_K)
+        self._look()
+
     # ---- results ---------------------------------------------------------------------------------
+
+    @property
+    def time_s(self) -> float:
+        """Time since the cells were at rest."""
+        return float(self._clock_s[0])
 
     def output(self, name: str, at_start: bool = False) -> FloatArray:
         """(n,) an output at the end of the last step, or at its start just after the current changed."""
@@ -234,15 +245,24 @@ class CompiledCells:
     def _advance(self, dt_s: float, both: bool) -> int:
         return int(
             self.model.library.advance(
-                self._blocks, float(dt_s), self.tolerance, self._inputs.ctypes.data, self._state.ctypes.data,
-                self._trial.ctypes.data, self._first.ctypes.data if both else None, self._last.ctypes.data,
+                self._blocks,
+                float(dt_s),
+                self.tolerance,
+                self._inputs.ctypes.data,
+                self._state.ctypes.data,
+                self._trial.ctypes.data,
+                self._first.ctypes.data if both else None,
+                self._last.ctypes.data,
             )
-        )  # fmt: skip
+        )
 
-    def failure(self, dt_s: float) -> CellFailure | None:
+    def failure(self, dt_s: float) -> CellStepError | None:
         """The first cell whose tried step left what the model can describe."""
-        for name, low, high in ((SURFACES[0], 0.0, 1.0), (SURFACES[1], 0.0, 1.0),
-                                (VOLTAGE, LOWEST_CUT_OFF_V, HIGHEST_CUT_OFF_V)):  # fmt: skip
+        for name, low, high in (
+            (SURFACES[0], 0.0, 1.0),
+            (SURFACES[1], 0.0, 1.0),
+            (VOLTAGE, LOWEST_CUT_OFF_V, HIGHEST_CUT_OFF_V),
+        ):
             value = self._last[:, self._row[name], :]
             if not (value.min() > low and value.max() < high):  # not a number fails both
                 value = self.output(name)
@@ -250,21 +270,26 @@ class CompiledCells:
                 cell = int(lost[0])
                 amps = self._row_of(self._inputs, self._input_row[CURRENT])[cell]
                 kelvin = self._row_of(self._inputs, self._input_row[AMBIENT])[cell]
-                return CellFailure(
-                    cell, self.time_s + dt_s, name, float(value[cell]), low, high,
+                return CellStepError(
+                    cell,
+                    self.time_s + dt_s,
+                    name,
+                    float(value[cell]),
+                    low,
+                    high,
                     f"{dt_s:g} s at {amps:.4g} A and {kelvin:.2f} K",
-                )  # fmt: skip
+                )
         return None
 
     def take(self, dt_s: float) -> None:
         """Take over the step that was tried last."""
         self._state, self._trial = self._trial, self._state
-        self.time_s += dt_s
+        self._clock_s[0] += dt_s
 
     def step(self, current_A: ArrayLike, temperature_K: ArrayLike, dt_s: float) -> None:
         """Advance all cells by dt_s with their currents and temperatures held.
 
-        Raises CellFailure, with the cells still at the start of the step, where one cannot follow.
+        Raises CellStepError, with the cells still at the start of the step, where one cannot follow.
         """
         self.try_step(current_A, temperature_K, dt_s)
         failure = self.failure(dt_s)
@@ -322,20 +347,15 @@ class CompiledCells:
 
     # ---- state -----------------------------------------------------------------------------------
 
+    def state_arrays(self) -> dict[str, NDArray]:
+        """What the cells need to go on, as the arrays themselves; valid until the next step."""
+        return {"rows": self._state, "inputs": self._inputs, "clock_s": self._clock_s}
+
     def get_state(self) -> dict[str, NDArray]:
         """Everything the cells need to go on, as copies."""
-        return {"rows": self._state.copy(), "inputs": self._inputs.copy(), "time_s": np.array(self.time_s)}
+        return {name: array.copy() for name, array in self.state_arrays().items()}
 
     def set_state(self, state: dict[str, NDArray]) -> None:
         """Go on from a saved state, bit for bit."""
-        own = {"rows": self._state, "inputs": self._inputs}
-        for name, array in own.items():
-            if name not in state or np.shape(state[name]) != array.shape:
-                raise ValueError(
-                    f"this is no state of {self.n} cells of {self.model.label}: {name} has shape "
-                    f"{np.shape(state.get(name))}; expected {array.shape}"
-                )
-        for name, array in own.items():
-            array[...] = state[name]
-        self.time_s = float(state["time_s"])
+        restore(self.state_arrays(), state, f"{self.n} cells of {self.model.label}")
         self._look()

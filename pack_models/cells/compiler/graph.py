@@ -27,7 +27,7 @@ Node = int
 COMMUTATIVE = {"add", "mul", "fmin", "fmax", "hypot", "eq", "ne", "and", "or"}
 
 
-class UnsupportedOperation(ValueError):
+class UnsupportedOperationError(ValueError):
     """The model uses an operation the compiler has no vector code for."""
 
 
@@ -233,9 +233,7 @@ class Graph:
         elif operation in ("fmin", "fmax", "and", "or") and a == b:
             return a
         elif operation == "hypot":
-            return self.apply(
-                "sqrt", self.apply("add", self.apply("mul", a, a), self.apply("mul", b, b))
-            )
+            return self.apply("sqrt", self.apply("add", self.apply("mul", a, a), self.apply("mul", b, b)))
         elif operation == "if_else_zero" and self.is_const(a):
             return b if self.value(a) != 0.0 else self.const(0.0)
         return None
@@ -290,7 +288,7 @@ class Graph:
             return arguments[0]
         known = UNARY if len(arguments) == 1 else BINARY
         if name not in known:
-            raise UnsupportedOperation(
+            raise UnsupportedOperationError(
                 f"the model uses the operation {name!r}, for which the compiler has no vector code; "
                 "choose spme_pybamm or dfn, which run PyBaMM's own solver"
             )

@@ -33,22 +33,26 @@ INITIAL_CONCENTRATION = tuple(
 VOLTAGE = "Terminal voltage [V]"
 LITHIUM = "Total lithium in negative electrode [mol]"
 TEMPERATURE = "Volume-averaged cell temperature [K]"
-SURFACES = tuple(
-    f"X-averaged {side} particle surface stoichiometry" for side in ("negative", "positive")
-)
+SURFACES = tuple(f"X-averaged {side} particle surface stoichiometry" for side in ("negative", "positive"))
 OUTPUTS = (VOLTAGE, LITHIUM, *SURFACES, TEMPERATURE)
 
+SIDES = ("negative", "positive")
+FULL = 1.0 + 1e-9  # a separator may be all electrolyte
 # Physical ranges, open intervals; a parameter that is a function is not checked here.
 RANGES: dict[str, tuple[float, float]] = {
-    **{f"{side} {what}": (0.0, high) for side in ("Negative", "Positive") for what, high in (
-        ("electrode thickness [m]", 1e-2),
-        ("particle radius [m]", 1e-3),
-        ("electrode porosity", 1.0),
-        ("electrode active material volume fraction", 1.0),
-    )},
-    **{f"Maximum concentration in {side} electrode [mol.m-3]": (0.0, 1e6) for side in ("negative", "positive")},
+    **{
+        f"{side} {what}": (0.0, high)
+        for side in ("Negative", "Positive")
+        for what, high in (
+            ("electrode thickness [m]", 1e-2),
+            ("particle radius [m]", 1e-3),
+            ("electrode porosity", 1.0),
+            ("electrode active material volume fraction", 1.0),
+        )
+    },
+    **{f"Maximum concentration in {side} electrode [mol.m-3]": (0.0, 1e6) for side in SIDES},
     "Separator thickness [m]": (0.0, 1e-2),
-    "Separator porosity": (0.0, 1.0),
+    "Separator porosity": (0.0, FULL),
     "Electrode height [m]": (0.0, 1e3),
     "Electrode width [m]": (0.0, 1e3),
     "Cation transference number": (-1.0, 1.0),
@@ -57,7 +61,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "Lower voltage cut-off [V]": (0.0, 10.0),
     "Upper voltage cut-off [V]": (0.0, 10.0),
     "Reference temperature [K]": (150.0, 500.0),
-}  # fmt: skip
+}
 
 
 class ModelError(ValueError):
@@ -130,11 +134,20 @@ def parameter_set(
             raise ModelError(f"no PyBaMM parameter set {name!r}; expected one of {known}")
         return pybamm.ParameterValues(name)
 
-    key = json.dumps(["set", name, model, options, list(inputs), list(outputs), dict(mesh or {})], sort_keys=True)
+    key = json.dumps(
+        ["set", name, model, options, list(inputs), list(outputs), dict(mesh or {})], sort_keys=True
+    )
     return Source(
-        name, model, lambda: getattr(load_pybamm().lithium_ion, kind)(dict(options)), parameters,
-        options, tuple(inputs), tuple(outputs), {"var_pts": dict(mesh)} if mesh else {}, key,
-    )  # fmt: skip
+        name,
+        model,
+        lambda: getattr(load_pybamm().lithium_ion, kind)(dict(options)),
+        parameters,
+        options,
+        tuple(inputs),
+        tuple(outputs),
+        {"var_pts": dict(mesh)} if mesh else {},
+        key,
+    )
 
 
 def bpx_file(
@@ -150,9 +163,16 @@ def bpx_file(
     text = read_bpx(path)
     key = json.dumps(["bpx", text, model, options, list(inputs), list(outputs)], sort_keys=True)
     return Source(
-        path.name, model, lambda: getattr(load_pybamm().lithium_ion, kind)(dict(options)), lambda: bpx_parameters(path),
-        options, tuple(inputs), tuple(outputs), {}, key,
-    )  # fmt: skip
+        path.name,
+        model,
+        lambda: getattr(load_pybamm().lithium_ion, kind)(dict(options)),
+        lambda: bpx_parameters(path),
+        options,
+        tuple(inputs),
+        tuple(outputs),
+        {},
+        key,
+    )
 
 
 def read_bpx(path: Path) -> str:
@@ -165,9 +185,15 @@ def read_bpx(path: Path) -> str:
         content = json.loads(text)
     except json.JSONDecodeError as problem:
         raise ModelError(f"{path}:{problem.lineno}:{problem.colno}: not JSON: {problem.msg}") from None
-    missing = [name for name in ("Header", "Parameterisation") if not isinstance(content, dict) or name not in content]
+    missing = [
+        name
+        for name in ("Header", "Parameterisation")
+        if not isinstance(content, dict) or name not in content
+    ]
     if missing:
-        raise ModelError(f"{path}: a BPX file has the sections Header and Parameterisation; missing: {missing[0]}")
+        raise ModelError(
+            f"{path}: a BPX file has the sections Header and Parameterisation; missing: {missing[0]}"
+        )
     return text
 
 
@@ -202,15 +228,24 @@ def simulation(built: Any, inputs: Sequence[str] = (), outputs: Sequence[str] = 
     Its protocol is not: current and temperature come from the caller, step by step.
     """
     model = built._unprocessed_model
-    options = {name: value for name, value in dict(model.options).items()}
+    options = dict(model.options)
     mesh = {
-        "geometry": built._geometry, "submesh_types": built._submesh_types,
-        "var_pts": built._var_pts, "spatial_methods": built._spatial_methods,
-    }  # fmt: skip
+        "geometry": built._geometry,
+        "submesh_types": built._submesh_types,
+        "var_pts": built._var_pts,
+        "spatial_methods": built._spatial_methods,
+    }
     return Source(
-        model.name, "spm" if "electrolyte" not in model.name.lower() else "spme", lambda: model.new_copy(),
-        lambda: built._unprocessed_parameter_values.copy(), options, tuple(inputs), tuple(outputs), mesh, None,
-    )  # fmt: skip
+        model.name,
+        "spm" if "electrolyte" not in model.name.lower() else "spme",
+        lambda: model.new_copy(),
+        lambda: built._unprocessed_parameter_values.copy(),
+        options,
+        tuple(inputs),
+        tuple(outputs),
+        mesh,
+        None,
+    )
 
 
 def check_ranges(values: Any, label: str) -> None:
@@ -219,10 +254,14 @@ def check_ranges(values: Any, label: str) -> None:
     for name, (low, high) in RANGES.items():
         value = values.get(name)
         if isinstance(value, (int, float, np.number)) and not low < float(value) < high:
-            wrong.append(f"{label}: {name} is {float(value):g}; expected more than {low:g} and less than {high:g}")
+            wrong.append(
+                f"{label}: {name} is {float(value):g}; expected more than {low:g} and less than {high:g}"
+            )
     low_V, high_V = values.get("Lower voltage cut-off [V]"), values.get("Upper voltage cut-off [V]")
     if isinstance(low_V, (int, float)) and isinstance(high_V, (int, float)) and low_V >= high_V:
-        wrong.append(f"{label}: Lower voltage cut-off [V] is {low_V:g}; expected less than the upper, {high_V:g}")
+        wrong.append(
+            f"{label}: Lower voltage cut-off [V] is {low_V:g}; expected less than the upper, {high_V:g}"
+        )
     if wrong:
         raise ModelError("\n".join(wrong))
 
@@ -250,6 +289,21 @@ class Discretised:
     jacobian: Any  # (rows, columns) → dense list of lists of nodes
 
 
+def _check_phases(source: Source) -> None:
+    """Half cells and composite electrodes: the first have one particle, the others share the current."""
+    phases = source.options.get("particle phases", "1")
+    if any("2" in str(phase) for phase in ([phases] if isinstance(phases, str) else phases)):
+        raise ModelError(
+            f"{source.label}: with 'particle phases' {phases!r} the phases of an electrode share its "
+            "current by an algebraic equation, so it cannot be compiled; choose single-phase electrodes, or "
+            "PyBaMM itself"
+        )
+    if source.options.get("working electrode", "both") != "both":
+        raise ModelError(
+            f"{source.label}: a half cell has no negative particle; choose 'working electrode': 'both'"
+        )
+
+
 def _interpolants(pybamm: Any, trees: Sequence[Any]) -> list[Any]:
     """All interpolants of some expressions, the inner ones first."""
     found: dict[Any, None] = {}
@@ -266,8 +320,8 @@ def _table(symbol: Any) -> Table:
 
     if symbol.dimension != 1 or np.ndim(symbol.y) != 1:
         raise ModelError(
-            f"the parameter table {symbol.name!r} has more than one variable; the compiler reads tables of one: "
-            "choose spme_pybamm, which runs PyBaMM's own solver"
+            f"the parameter table {symbol.name!r} has more than one variable; the compiler reads tables of "
+            "one: choose spme_pybamm, which runs PyBaMM's own solver"
         )
     x, y = np.asarray(symbol.x[0], dtype=float), np.asarray(symbol.y, dtype=float)
     if symbol.interpolator == "linear":
@@ -276,7 +330,7 @@ def _table(symbol: Any) -> Table:
         table = Table(x, pieces)
     else:
         if symbol.interpolator == "cubic":
-            poly = interpolate.PPoly.from_spline(interpolate.make_interp_spline(x, y, k=3))
+            poly = interpolate.PPoly.from_spline(interpolate.make_interp_spline(x, y, k=3).tck)
         else:
             poly = interpolate.PchipInterpolator(x, y)
         real = np.diff(poly.x) > 0.0  # splines repeat their end knots
@@ -297,10 +351,15 @@ def _window(pybamm: Any, values: Any, model: Any, label: str) -> Window:
         ) from None
     reference_K = float(values.get("Reference temperature [K]") or 298.15)
     return Window(
-        float(x0), float(x100), float(y0), float(y100),
-        float(values["Lower voltage cut-off [V]"]), float(values["Upper voltage cut-off [V]"]),
-        float(values["Nominal cell capacity [A.h]"]), reference_K,
-    )  # fmt: skip
+        float(x0),
+        float(x100),
+        float(y0),
+        float(y100),
+        float(values["Lower voltage cut-off [V]"]),
+        float(values["Upper voltage cut-off [V]"]),
+        float(values["Nominal cell capacity [A.h]"]),
+        reference_K,
+    )
 
 
 def discretise(source: Source) -> Discretised:
@@ -312,16 +371,22 @@ def discretise(source: Source) -> Discretised:
         model = source.make_model()
     except pybamm.OptionError as problem:
         raise ModelError(f"{source.label}: PyBaMM does not know this option: {problem}") from None
+    _check_phases(source)
     values = source.make_parameters()
     check_ranges(values, source.label)
     window = _window(pybamm, values, model, source.label)
     maximum = tuple(
-        float(values[f"Maximum concentration in {side} electrode [mol.m-3]"]) for side in ("negative", "positive")
+        float(values[f"Maximum concentration in {side} electrode [mol.m-3]"])
+        for side in ("negative", "positive")
     )
     unknown = [name for name in source.inputs if name not in values]
     if unknown:
-        near = ", ".join(str(name) for name in values.search(unknown[0].split(" [")[0], print_values=False) or ())
-        raise ModelError(f"{source.label}: no parameter {unknown[0]!r} to make an input of{': ' + near if near else ''}")
+        near = ", ".join(
+            str(name) for name in values.search(unknown[0].split(" [")[0], print_values=False) or ()
+        )
+        raise ModelError(
+            f"{source.label}: no parameter {unknown[0]!r} to make an input of{': ' + near if near else ''}"
+        )
     own = [CURRENT, AMBIENT, INITIAL_TEMPERATURE, *INITIAL_CONCENTRATION]
     names = own + [name for name in source.inputs if name not in own]
     x, y_ = window.stoichiometry(np.array(0.5))
@@ -346,10 +411,10 @@ def discretise(source: Source) -> Discretised:
         algebraic = ", ".join(sorted(variable.name for variable in built.algebraic)) or "electrode potentials"
         chosen = {k: v for k, v in source.options.items() if v not in ("none", "false", "default")}
         raise ModelError(
-            f"{source.label}: with the options {dict(chosen)} the {source.model} has {built.len_alg} algebraic "
-            f"states ({algebraic}): it is no ordinary differential equation and cannot be compiled; choose "
-            'options without them (single-phase electrodes, "total interfacial current density as a state": '
-            '"false", "x-average side reactions": "true"), or the rung spme_pybamm or dfn'
+            f"{source.label}: with the options {dict(chosen)} the {source.model} has {built.len_alg} "
+            f"algebraic states ({algebraic}): it is no ordinary differential equation and cannot be "
+            'compiled; choose options without them ("total interfacial current density as a state": "false", '
+            '"x-average side reactions": "true", no surface form "algebraic"), or the rung spme_pybamm or dfn'
         )
     graph = Graph()
     n = int(built.len_rhs)
@@ -435,7 +500,9 @@ def discretise(source: Source) -> Discretised:
     outputs = {name: nodes[2 + k][0] for k, name in enumerate(wanted)}
     for name, node in outputs.items():
         if len(nodes[2 + wanted.index(name)]) != 1:
-            raise ModelError(f"{source.label}: {name!r} is not one number per cell; choose an averaged variable")
+            raise ModelError(
+                f"{source.label}: {name!r} is not one number per cell; choose an averaged variable"
+            )
         if not (graph.states_of(node) or graph.inputs_of(node) or name in OUTPUTS):
             raise ModelError(f"{source.label}: {name!r} is a constant of this model")
     pieces = sorted(
@@ -447,9 +514,19 @@ def discretise(source: Source) -> Discretised:
         if not any(b.start <= start and stop <= b.stop for _, b in blocks):
             blocks.append((name, slice(start, stop)))
     found = Discretised(
-        source.label, source.model, graph, rhs, outputs, initial, blocks, names, np.array(starts),
-        (maximum[0], maximum[1]), window, jacobian,
-    )  # fmt: skip
+        source.label,
+        source.model,
+        graph,
+        rhs,
+        outputs,
+        initial,
+        blocks,
+        names,
+        np.array(starts),
+        (maximum[0], maximum[1]),
+        window,
+        jacobian,
+    )
     _check_start_cancels(found, run(results[2:-1], p_nodes))
     return found
 

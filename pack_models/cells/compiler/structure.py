@@ -2,8 +2,8 @@
 
 - *modal*: dy/dt = s(θ) A y + C g(θ) with a constant tridiagonal A, where θ are inputs and the other states:
   diffusion with a diffusivity that does not depend on the concentration. A = V diag(λ) V⁻¹ with real λ <= 0
-  (finite volumes make A similar to a symmetric matrix), so in the coordinates z = V⁻¹ y every mode advances by
-  an exponential, exactly while s and g hold.
+  (finite volumes make A similar to a symmetric matrix), so in the coordinates z = V⁻¹ y every mode advances
+  by an exponential, exactly while s and g hold.
 - *banded*: any other vector whose own Jacobian is tridiagonal: diffusion with D(c), or with a source that
   depends on the concentration (side reactions). Linearly implicit.
 - *single*: states of one number (temperature, film thickness, hysteresis). Explicit where slow, linearly
@@ -102,7 +102,10 @@ class Structure:
         return (
             {b.name: f"linear, {b.rate.size} exact modes, {b.shares.shape[1]} drivers" for b in self.modal}
             | {b.name: f"nonlinear, {len(b.rhs)} nodes, linearly implicit" for b in self.banded}
-            | {b.name: "single, " + ("explicit" if b.slope is None else "linearly implicit") for b in self.single}
+            | {
+                b.name: "single, " + ("explicit" if b.slope is None else "linearly implicit")
+                for b in self.single
+            }
         )
 
 
@@ -147,7 +150,7 @@ def _symmetric_modes(matrix: FloatArray) -> tuple[FloatArray, FloatArray, FloatA
     rate = np.where(np.abs(rate) < 1e-10 * np.abs(rate).max(), 0.0, rate)
     if (rate > 0.0).any():
         return None
-    return rate, scaling[:, None] * q, q.T / scaling
+    return np.asarray(rate, dtype=float), scaling[:, None] * q, q.T / scaling
 
 
 def _tridiagonal(dense: list[list[Node]], values: FloatArray, name: str) -> bool:
@@ -166,9 +169,14 @@ def _tridiagonal(dense: list[list[Node]], values: FloatArray, name: str) -> bool
 
 
 def _modal(
-    model: Discretised, name: str, states: slice, dense: list[list[Node]], values: FloatArray,
-    y: FloatArray, p: FloatArray,
-) -> Modal | None:  # fmt: skip
+    model: Discretised,
+    name: str,
+    states: slice,
+    dense: list[list[Node]],
+    values: FloatArray,
+    y: FloatArray,
+    p: FloatArray,
+) -> Modal | None:
     """The block as modes, or None where it is not linear or its operator changes shape."""
     graph, n = model.graph, states.stop - states.start
     own = frozenset(range(states.start, states.stop))
@@ -244,13 +252,15 @@ def analyse(model: Discretised) -> Structure:
         zero = graph.const(0.0)
         banded.append(
             Banded(
-                name, states, model.rhs[states],
+                name,
+                states,
+                model.rhs[states],
                 [zero] + [dense[k][k - 1] for k in range(1, n)],
                 [dense[k][k] for k in range(n)],
                 [dense[k][k + 1] for k in range(n - 1)] + [zero],
                 typical,
             )
-        )  # fmt: skip
+        )
     if live - covered:
         raise ModelError(f"{model.label}: states {sorted(live - covered)} belong to no variable")
     return Structure(model, modal, banded, single, _linear_outputs(model, y, p), y, p)
