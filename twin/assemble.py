@@ -13,14 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from twin.adapters import ageing, bms, catalogue, cells, links, thermal
+from twin.adapters import ageing, bms, catalogue, cells, links, propagation, thermal
 from twin.adapters.ageing import AgeingPlan
 from twin.adapters.catalogue import PackSheet
 from twin.analytics.detectors import DETECTORS
 from twin.analytics.metrics import METRICS, REGISTRY
 from twin.ports import FloatArray
 from twin.scenario.profiles import Profile, load_profile, profile_names, synthesise
-from twin.scenario.schema import AgeingChoice, Known, PackFacts, ProfileSpec, RackGroup, Scenario, Site
+from twin.scenario.schema import (
+    AgeingChoice,
+    Known,
+    PackFacts,
+    ProfileSpec,
+    PropagationChoice,
+    RackGroup,
+    Scenario,
+    Site,
+)
 from twin.telemetry.frame import PackInfo
 from twin.world.clock import Clock, to_us
 from twin.world.dispatch import STRATEGIES
@@ -44,6 +53,7 @@ def known() -> Known:
                 n_cells=sheet.n_series * sheet.n_parallel,
                 n_groups=sheet.n_series,
                 n_temperature_sensors=len(sheet.sensor_group),
+                abuse=sheet.abuse,
             )
             for name, sheet in catalogue.pack_sheets().items()
         },
@@ -52,6 +62,8 @@ def known() -> Known:
         ageing_models={name: rung.needs_parameters for name, rung in ageing.RUNGS.items()},
         ageing_parameters={name: name in ageing.with_own_knee() for name in ageing.parameter_sets()},
         bms_models=tuple(bms.RUNGS),
+        propagation_models=tuple(propagation.RUNGS),
+        barriers=propagation.barrier_materials(),
         brokers=tuple(links.RUNGS),
         images=bms.images(),
         parameters=bms.parameters(),
@@ -72,6 +84,7 @@ class Kind:
     ageing: AgeingPlan
     bms_model: str
     bms_rate: str
+    abuse: PropagationChoice
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,7 @@ def assemble(scenario: Scenario, base_dir: Path) -> World:
                 ageing=_ageing_plan(group.pack.ageing),
                 bms_model=group.pack.bms.model,
                 bms_rate=scenario.time.bms_rate,
+                abuse=group.pack.propagation,
             )
             racks = places.setdefault(kind, [])
             racks.extend(RackPlace(number, f"{group.name}-{k + 1}", group) for k in range(group.count))
@@ -124,6 +138,7 @@ def assemble(scenario: Scenario, base_dir: Path) -> World:
                 kind.ageing.model + (f" ({kind.ageing.parameters})" if kind.ageing.parameters else "")
                 for kind in places
             ),
+            "propagation": _ladder(kind.abuse.model for kind in places),
             "bms": _ladder(f"{kind.bms_model} ({kind.bms_rate} rate)" for kind in places),
         },
         profiles=profiles.digests,
@@ -245,6 +260,9 @@ def _shard(
         short_ohm=np.full(n_packs * n_cells, np.inf),
         ageing=ageing.RUNGS[kind.ageing.model].build(
             kind.ageing, np.concatenate(pace), np.concatenate(soc), temperature_K
+        ),
+        abuse=propagation.RUNGS[kind.abuse.model].build(
+            kind.design, n_packs, temperature_K, np.concatenate(capacity), kind.abuse
         ),
     )
 
@@ -371,6 +389,7 @@ def vocabulary() -> dict[str, dict[str, str]]:
         "ageing models": {name: rung.about for name, rung in ageing.RUNGS.items()},
         "ageing parameters": ageing.parameter_sets(),
         "bms models": {name: rung.about for name, rung in bms.RUNGS.items()},
+        "propagation models": {name: rung.about for name, rung in propagation.RUNGS.items()},
         "brokers": {name: rung.about for name, rung in links.RUNGS.items()},
         "strategies": {name: first_line(cls) for name, cls in STRATEGIES.items()},
         "faults": {name: first_line(cls) for name, cls in FAULTS.items()},

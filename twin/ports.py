@@ -90,8 +90,66 @@ class PackThermal(Protocol):
     def step(self, heat_W: FloatArray, ambient_K: FloatArray, cooling: FloatArray, dt_s: float) -> None:
         """Advance by dt_s; ambient_K and cooling (0…1) are per pack."""
 
+    def release(self, first_cell: int) -> None:
+        """Leave the module that begins with this cell to another model, which writes its temperatures."""
+
     def balances(self) -> dict[str, FloatArray]:
         """Cumulative heat ledgers per pack in J, with their residuals."""
+
+
+@dataclass(frozen=True)
+class AbuseEvent:
+    """Something that happened to a cell (of the shard) in the last step."""
+
+    cell: int
+    kind: str  # abuse_onset, voltage_collapse, venting, thermal_runaway, propagation, contained
+    severity: str
+    value: float
+    unit: str
+    text: str
+
+
+class Propagation(Protocol):
+    """Modules of a shard that are past their onset: from then on their temperatures are this model's."""
+
+    onset_K: float
+    owned: BoolArray  # (n_cells,) of modules that were handed over
+    temperature_K: FloatArray  # (n_cells,) mean of each cell, where owned
+    state_of_safety: FloatArray  # (n_cells,) 1 healthy, 0 imminent runaway
+    collapsed: BoolArray  # (n_cells,) the separator has failed
+    runaway: BoolArray  # (n_cells,)
+    collapsed_ohm: float  # what is left between the terminals of a collapsed cell
+    mass_lost_kg: FloatArray  # (n_cells,) gas and ejected matter
+    pressure_Pa: FloatArray  # (n_packs,) in the housing, above that of the surroundings
+    gas_fraction: FloatArray  # (n_packs,) combustible gas in the housing, 0…1
+    insulation_ohm: FloatArray  # (n_packs,) infinite where nothing has vented
+    events: list[AbuseEvent]  # of the last step
+    opened: list[range]  # cells of the modules that were handed over at the end of the last step
+
+    def step(
+        self,
+        heat_W: FloatArray,
+        soc: FloatArray,
+        temperature_K: FloatArray,
+        ambient_K: FloatArray,
+        cooling: FloatArray,
+        dt_s: float,
+    ) -> None:
+        """Advance by dt_s with the heat and charge of the cells and the cooling that works, 0…1 per pack.
+
+        temperature_K is what the thermal model has at the end of the step; modules found beyond the onset are
+        handed over there and step from the next call on.
+        """
+
+    def balances(self) -> dict[str, FloatArray]:
+        """Cumulative ledgers per pack: heat_in + reactions + short = lost + stored + pending + residual (J).
+
+        energy_written_off_J is the electric energy of collapsed cells, which `energy_short_J` releases in
+        part; gas_released_mol = gas_escaped_mol + gas in the housing + gas_residual_mol.
+        """
+
+    def close(self) -> None:
+        """End what runs beside this process."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,22 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pack_models.catalogue.design import CellDesign, FloatArray, PackDesign, ThermalDesign
+from pack_models.catalogue.design import AbuseDesign, CellDesign, FloatArray, PackDesign, ThermalDesign
 
 FOLDER = Path(__file__).parent
 
 # Unit that goes with the ending of a key; keys without such an ending are plain numbers, unit "1".
 UNITS = {
     "_J_per_mol": "J/mol",
+    "_kg_per_mol": "kg/mol",
     "_W_per_K": "W/K",
     "_J_per_K": "J/K",
     "_V_per_K": "V/K",
     "_Ah": "A.h",
     "_ohm": "ohm",
+    "_m3": "m3",
+    "_m2": "m2",
+    "_Pa": "Pa",
     "_kg": "kg",
     "_A": "A",
     "_F": "F",
@@ -103,6 +108,24 @@ PLATE_NUMBERS = {
     "plate_heat_capacity_J_per_K": NOT_NEGATIVE,
     "plate_neighbour_W_per_K": NOT_NEGATIVE,
 }
+
+
+ABUSE_NUMBERS = {
+    "housing_volume_m3": POSITIVE,
+    "housing_vent_m2": POSITIVE,
+    "housing_vent_opens_Pa": POSITIVE,
+    "housing_breather_m2": POSITIVE,
+    "gas_temperature_K": POSITIVE,
+    "gas_combustible": POSITIVE,
+    "gas_kg_per_mol": POSITIVE,
+    "ejected_fraction": NOT_NEGATIVE,
+    "collapsed_cell_ohm": POSITIVE,
+    "insulation_after_venting_ohm": POSITIVE,
+}
+# A cell may be another one with more electrode area: what grows with the area, and what falls with it.
+GROWS_WITH_AREA = ("capacity_Ah", "charge_current_max_A", "discharge_current_max_A")
+FALLS_WITH_AREA = ("resistance0_ohm", "resistance1_ohm", "resistance2_ohm")
+OWN_OF_LIKE = ("mass_kg", "heat_capacity_J_per_K")
 
 
 class CatalogueError(ValueError):
@@ -220,6 +243,8 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 def load_cell(path: Path) -> CellDesign:
     """The cell design in a file; raises CatalogueError with every mistake in it."""
     sheet = Sheet(path)
+    if "like" in sheet.data:
+        return _cell_like(sheet)
     texts = {key: sheet.text(key) for key in ("name", "about", "chemistry", "form")}
     pybamm = sheet.data.pop("pybamm", None)
     numbers = sheet.section("numbers")
@@ -265,6 +290,28 @@ def _aged(sheet: Sheet, arrays: dict[str, FloatArray]) -> dict[str, FloatArray]:
                 f"aged.{key}: shape {found[key].shape}; expected {(soh.size - 1, width)} (soh, soc)"
             )
     return found
+
+
+def _cell_like(sheet: Sheet) -> CellDesign:
+    """A cell with the electrodes of another one, `area_factor` times their area: same voltages and times."""
+    texts = {key: sheet.text(key) for key in ("name", "about", "form", "like")}
+    numbers = sheet.section("numbers")
+    factor = sheet.number("numbers.", numbers, "area_factor", POSITIVE)
+    own = {key: sheet.number("numbers.", numbers, key, POSITIVE) for key in OWN_OF_LIKE}
+    sheet.problems += [f"{k}: unknown key" for k in numbers]
+    if texts["name"] != sheet.path.stem:
+        sheet.problems.append(f"name: {texts['name']!r} is not the name of the file")
+    if texts["like"] not in cell_names() or texts["like"] == texts["name"]:
+        sheet.problems.append(f"like: {unknown_name('cell', texts['like'], cell_names())}")
+    sheet.finish()
+    base = cell(texts["like"])
+    changes: dict[str, Any] = {key: texts[key] for key in ("name", "about", "form")} | own
+    changes |= {key: getattr(base, key) * factor for key in GROWS_WITH_AREA}
+    for key in FALLS_WITH_AREA:
+        changes[key] = getattr(base, key) / factor
+        changes[key].setflags(write=False)
+    # PyBaMM's parameter set is that of the small cell.
+    return replace(base, pybamm=None, sources={**base.sources, **sheet.sources}, **changes)
 
 
 def _cell_shapes(arrays: dict[str, FloatArray]) -> list[str]:
@@ -315,6 +362,7 @@ def load_pack(path: Path) -> PackDesign:
     # A cold plate whose coolant passes one group after the other, unless the coolant is mixed.
     if "plate_W_per_K" in paths:
         thermal |= {key: sheet.number("thermal.", paths, key, rule) for key, rule in PLATE_NUMBERS.items()}
+    abuse = _abuse(sheet) if "abuse" in sheet.data else None
     sheet.problems += [f"{k}: unknown key" for k in [*numbers, *paths]]
     if cell_name not in cell_names():
         sheet.problems.append(f"cell: {unknown_name('cell', cell_name, cell_names())}")
@@ -330,9 +378,24 @@ def load_pack(path: Path) -> PackDesign:
         about=about,
         cell=cell(cell_name),
         thermal=ThermalDesign(**thermal),
+        abuse=abuse,
         sources=sheet.sources,
         **arguments,
     )
+
+
+def _abuse(sheet: Sheet) -> AbuseDesign:
+    """The section `abuse`; whether its case fits is checked where the case is read."""
+    entries = sheet.section("abuse")
+    case = entries.pop("case", None)
+    if not isinstance(case, str):
+        sheet.problems.append(f"abuse.case: {case!r} is not the name of a propagation case")
+    values = {key: sheet.number("abuse.", entries, key, rule) for key, rule in ABUSE_NUMBERS.items()}
+    sheet.problems += [f"abuse.{key}: unknown key" for key in entries]
+    for key in ("gas_combustible", "ejected_fraction"):
+        if values[key] > 1.0:
+            sheet.problems.append(f"abuse.{key}: {values[key]:g} is out of range; expected at most 1")
+    return AbuseDesign(case=str(case), **values)
 
 
 def unknown_name(kind: str, name: str, names: tuple[str, ...]) -> str:

@@ -94,6 +94,35 @@ class ThermalDesign:
     plate_neighbour_W_per_K: float = 0.0
 
 
+@dataclass(frozen=True)
+class AbuseDesign:
+    """What a pack has to say about abuse: its module as a case of `propagation`, its housing, its gas.
+
+    Parameters
+    ----------
+    case : name of a propagation case whose cells are those of one module, in the order of the wiring
+    housing_* : free gas volume, relief vent (area, over-pressure that opens it), breather that never closes
+    gas_temperature_K : of the gas that leaves a cell
+    gas_combustible : share of it that a gas sensor sees, by volume
+    gas_kg_per_mol : its mean molar mass
+    ejected_fraction : of a cell's mass gone after its runaway, gas included
+    collapsed_cell_ohm : what is left of a cell whose separator has failed, between its terminals
+    insulation_after_venting_ohm : of the pack, with soot and electrolyte on its insulators
+    """
+
+    case: str
+    housing_volume_m3: float
+    housing_vent_m2: float
+    housing_vent_opens_Pa: float
+    housing_breather_m2: float
+    gas_temperature_K: float
+    gas_combustible: float
+    gas_kg_per_mol: float
+    ejected_fraction: float
+    collapsed_cell_ohm: float
+    insulation_after_venting_ohm: float
+
+
 @dataclass(frozen=True, eq=False)
 class PackDesign:
     """One kind of pack: how many cells of which kind, how they are wired, cooled, measured and limited."""
@@ -119,6 +148,7 @@ class PackDesign:
     precharge_resistance_ohm: float
     link_capacitance_F: float
     thermal: ThermalDesign
+    abuse: AbuseDesign | None
     sources: dict[str, str]
 
     @property

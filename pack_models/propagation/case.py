@@ -193,6 +193,11 @@ def _material_catalogue() -> dict[str, Any]:
     return dict(yaml.safe_load(_MATERIALS.read_text(encoding="utf-8")))
 
 
+def solid_names() -> tuple[str, ...]:
+    """Materials of the catalogue, sorted."""
+    return tuple(sorted(_material_catalogue()))
+
+
 def load_case(path: str | Path) -> Case:
     """A case from a file, or by name from the folder `cases`."""
     file = Path(path)

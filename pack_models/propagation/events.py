@@ -17,6 +17,8 @@ from .kinetics import Pathways, pathways
 
 GAS_CONSTANT = 8.314462618
 ATMOSPHERE_PA = 1.013e5
+# Share of a cell's electric energy set free inside from which on its voltage counts as collapsed.
+SHORTED = 0.01
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,10 @@ def cell_states(case: Case, traces: Traces) -> CellStates:
         air = ATMOSPHERE_PA * traces.mean_K[:, i] / case.initial_K
         pressure[:, i] = air + gas[:, i] * GAS_CONSTANT * traces.mean_K[:, i] / k.gas.headspace_fraction
         short = conversion.get("short")
-        collapsed = traces.max_K[:, i] >= k.safety.separator_collapse_K
-        if short is not None:
-            collapsed = collapsed | (np.nan_to_num(short[:, i]) > 0.01)
+        if short is not None and np.isfinite(short[:, i]).any():
+            collapsed = np.nan_to_num(short[:, i]) > SHORTED
+        else:
+            collapsed = traces.max_K[:, i] >= k.safety.separator_collapse_K
         # A hot spot that has lost its separator shorts all layers in parallel: the whole cell's voltage goes.
         voltage[:, i] = np.where(np.maximum.accumulate(collapsed), 0.0, 1.0) if len(paths.reaction) else 1.0
         for t in case.triggers:

@@ -20,7 +20,7 @@ import numpy as np
 
 from .case import Case, parse_case
 from .errors import CaseError, PropagationError
-from .events import ATMOSPHERE_PA, GAS_CONSTANT
+from .events import ATMOSPHERE_PA, GAS_CONSTANT, SHORTED
 from .fem import FemRun
 from .kinetics import pathways
 from .march import March, StepRules
@@ -44,8 +44,8 @@ class Step:
     pressure_Pa : (n_cells,) inside a cell; the surroundings' once it has vented
     vented : (n_cells,) latched
     gas_mol : (n_cells,) released from a vented cell since the session was opened
-    voltage_collapsed : (n_cells,) latched: the separator has failed somewhere in the cell or its short
-        is burning
+    voltage_collapsed : (n_cells,) latched: the short inside is burning or, where a set has none, the
+        separator has failed somewhere in the cell
     runaway : (n_cells,) latched: mean temperature has passed the case's limit
     reaction_heat_W : (n_cells,) mean over the step
     energy_J : energy split since the start, with its relative imbalance
@@ -91,7 +91,7 @@ class Session:
         grid = case.grid("fem" if model == "fem" else "network", mesh=mesh)
         self.warning = resolution_warning(case, grid)
         volume = grid.volume_m3()
-        self._volume_m3 = np.array([volume[grid.cell == i].sum() for i in range(n)])
+        self.cell_volume_m3 = np.array([volume[grid.cell == i].sum() for i in range(n)])
         if model == "fem":
             lattice = None
             if start is not None:
@@ -213,11 +213,17 @@ class Session:
             )
             self._vented[i] |= bool(k.gas.mol_per_m3 > 0 and inside >= k.gas.vent_opens_Pa)
             pressure[i] = ATMOSPHERE_PA if self._vented[i] else inside
-            gas[i] = made * self._volume_m3[i] if self._vented[i] else 0.0
-            burning = conversion[i, PATHWAYS.index("short")] > 0.01
-            self._collapsed[i] |= bool(m and (peak[i] >= k.safety.separator_collapse_K or burning))
+            gas[i] = made * self.cell_volume_m3[i] if self._vented[i] else 0.0
+            # Voltage and electric energy go together: at the short's own start where the set has one.
+            if "short" in by_path:
+                failed = conversion[i, PATHWAYS.index("short")] > SHORTED
+            else:
+                failed = peak[i] >= k.safety.separator_collapse_K
+            self._collapsed[i] |= bool(m and failed)
             heat[i] = (
-                float(((extent[i] - self._extent[i]) * self._heat_J_m3[i]).sum()) * self._volume_m3[i] / dt_s
+                float(((extent[i] - self._extent[i]) * self._heat_J_m3[i]).sum())
+                * self.cell_volume_m3[i]
+                / dt_s
             )
         self._runaway |= mean >= self.case.limits.runaway_K
         self._extent = extent.copy()

@@ -66,7 +66,7 @@ class Nodes(ctypes.Structure):
 
     _fields_ = [
         (name, _POINTER)
-        for name in ("temperature_K", "coolant_K", "plate_K", "auxiliary_W", "ledger", "work")
+        for name in ("temperature_K", "coolant_K", "plate_K", "auxiliary_W", "ledger", "work", "active")
     ]
 
 
@@ -155,6 +155,8 @@ class LumpedThermal:
         self.plate_K = self.coolant_K.copy() if self.streaming else np.zeros(0)
         self.auxiliary_W = np.zeros(layout.n_packs)
         self._ledger = np.zeros((layout.n_packs, 4))
+        self._active = np.ones(n_groups.size, dtype=np.bool_)
+        self._left_J = np.zeros(n_groups.size)
         self._temperature_from_K, self._coolant_from_K = self.temperature_K.copy(), self.coolant_K.copy()
         self._plate_from_K = self.plate_K.copy()
         longest = int(n_groups.max())
@@ -169,6 +171,7 @@ class LumpedThermal:
             auxiliary_W=self.auxiliary_W,
             ledger=self._ledger,
             work=raw[shift : shift + raw.size - 8],
+            active=self._active,
         )
         self._library = library()
         self._net_at, self._nodes_at = ctypes.addressof(self._net), ctypes.addressof(self._nodes)
@@ -218,26 +221,45 @@ class LumpedThermal:
             float(dt_s),
         )
 
-    def balances(self) -> dict[str, FloatArray]:
-        """Cumulative ledgers per pack in J, (n_packs,) each.
+    def release(self, first_cell: int) -> None:
+        """Leave the module that begins with this cell to another model.
 
-        energy_heat_in_J = energy_to_ambient_J + energy_to_coolant_J + energy_stored_J + residual, the
-        stored part from the temperatures alone. energy_auxiliary_J is electric and not part of the sum.
+        Its cells and coolant keep their temperatures here unless somebody writes them; what they had stored
+        until now stays in the books.
         """
+        starts = self.layout.group_cell_start[self.layout.module_group_start[:-1]]
+        found = np.flatnonzero(starts == first_cell)
+        if found.size != 1 or not self._active[found[0]]:
+            raise ValueError(f"no module of this network begins with cell {first_cell}")
+        module = int(found[0])
+        self._left_J[module] = self._stored_J()[module]
+        self._active[module] = False
+
+    def _stored_J(self) -> FloatArray:
+        """(n_modules,) since the start, from the temperatures."""
         layout, design = self.layout, self.design
-        cells = np.add.reduceat(self.temperature_K - self._temperature_from_K, layout.pack_cell_start[:-1])
-        stored_J = self._cell_J_per_K * cells
+        groups = layout.module_group_start[:-1]
+        starts = layout.group_cell_start[groups]
+        stored_J = self._cell_J_per_K * np.add.reduceat(self.temperature_K - self._temperature_from_K, starts)
         if self.streaming:
             per_group = 1.0 / np.diff(layout.module_group_start)[layout.group_module]
             for node_K, from_K, capacity in (
                 (self.coolant_K, self._coolant_from_K, design.coolant_heat_capacity_J_per_K),
                 (self.plate_K, self._plate_from_K, design.plate_heat_capacity_J_per_K),
             ):
-                gained = capacity * per_group * (node_K - from_K)
-                stored_J += np.add.reduceat(gained, layout.pack_group_start[:-1])
+                stored_J += np.add.reduceat(capacity * per_group * (node_K - from_K), groups)
         else:
-            fluid = np.add.reduceat(self.coolant_K - self._coolant_from_K, layout.pack_module_start[:-1])
-            stored_J += design.coolant_heat_capacity_J_per_K * fluid
+            stored_J += design.coolant_heat_capacity_J_per_K * (self.coolant_K - self._coolant_from_K)
+        return np.asarray(stored_J)
+
+    def balances(self) -> dict[str, FloatArray]:
+        """Cumulative ledgers per pack in J, (n_packs,) each.
+
+        energy_heat_in_J = energy_to_ambient_J + energy_to_coolant_J + energy_stored_J + residual, the
+        stored part from the temperatures alone. energy_auxiliary_J is electric and not part of the sum.
+        """
+        per_module_J = np.where(self._active, self._stored_J(), self._left_J)
+        stored_J = np.add.reduceat(per_module_J, self.layout.pack_module_start[:-1])
         heat_J, ambient_J, coolant_J, auxiliary_J = (column.copy() for column in self._ledger.T)
         return {
             "energy_heat_in_J": heat_J,
@@ -258,6 +280,8 @@ class LumpedThermal:
             "temperature_from_K": self._temperature_from_K,
             "coolant_from_K": self._coolant_from_K,
             "plate_from_K": self._plate_from_K,
+            "active": self._active,
+            "left_J": self._left_J,
         }
 
     def get_state(self) -> dict[str, NDArray]:

@@ -30,6 +30,7 @@ typedef struct {
 
 typedef struct {
     double *temperature_K, *coolant_K, *plate_K, *auxiliary_W, *ledger, *work;
+    const uint8_t *active; /* (n_modules,) 0: left to another model, which writes its temperatures */
 } Nodes;
 
 /* Where the lanes of a batch stand. */
@@ -228,10 +229,13 @@ void lumped_step(const Network *net, const Nodes *at, int64_t p0, int64_t p1, co
     for (int64_t p = p0; p < p1; ++p) at->auxiliary_W[p] = 0.0;
     int64_t p = p0;
     for (int64_t m = net->pack_module_start[p0]; m < end;) {
-        Batch b = {.n_groups = net->module_group_start[m + 1] - net->module_group_start[m]};
+        Batch b = {.used = 0};
         int64_t pack[LANES];
         for (; b.used < LANES && m < end; ++m) {
-            if (net->module_group_start[m + 1] - net->module_group_start[m] != b.n_groups) break;
+            if (!at->active[m]) continue;
+            const int64_t n_groups = net->module_group_start[m + 1] - net->module_group_start[m];
+            if (b.used == 0) b.n_groups = n_groups;
+            if (n_groups != b.n_groups) break;
             while (net->pack_module_start[p + 1] <= m) ++p;
             const int l = b.used++;
             const double level = cooling[p];
@@ -244,6 +248,7 @@ void lumped_step(const Network *net, const Nodes *at, int64_t p0, int64_t p1, co
             b.flow[l] = net->flow_idle + level * (net->flow - net->flow_idle);
             b.supply[l] = own_supply ? net->supply_K - ambient_K[p] : 0.0;
         }
+        if (b.used == 0) break;
         for (int l = b.used; l < LANES; ++l) { /* idle lanes shadow the last one */
             const int k = b.used - 1;
             b.module[l] = b.module[k];

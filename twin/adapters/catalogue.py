@@ -33,6 +33,7 @@ class PackSheet:
     soc_spread: float
     ocv_soc: tuple[float, ...]
     ocv_V: tuple[float, ...]
+    abuse: bool = False  # whether the catalogue knows how its modules run away
 
     @property
     def power_W(self) -> float:
@@ -75,5 +76,6 @@ def pack_sheets() -> dict[str, PackSheet]:
             soc_spread=design.soc_spread,
             ocv_soc=tuple(soc.tolist()),
             ocv_V=tuple(ocv_V.tolist()),
+            abuse=design.abuse is not None,
         )
     return sheets

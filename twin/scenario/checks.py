@@ -23,6 +23,7 @@ def check(builder: Builder, scenario: Draft) -> None:
     _steps(builder, scenario)
     _needs(builder, scenario)
     _ageing(builder, scenario)
+    _abuse(builder, scenario)
     for draft in _plugins(scenario):
         _times(builder, draft, look(scenario, "duration_s"))
         check_targets(builder, draft, scenario)
@@ -192,6 +193,23 @@ def _ageing(builder: Builder, scenario: Draft) -> None:
                 complain("parameters", f"has no meaning for {model}", "model: semi_empirical")
             if look(draft, "knee_cycles") is not None and names.get(chosen or "", False):
                 complain("knee_cycles", f"{chosen} has a knee of its own", "leave it out")
+
+
+def _abuse(builder: Builder, scenario: Draft) -> None:
+    """A propagation model for a pack whose design does not say how it runs away."""
+    known = [name for name, facts in builder.known.packs.items() if facts.abuse]
+    for site in members(scenario, "sites"):
+        for group in members(site, "racks") if isinstance(site, Draft) else ():
+            pack = look(group, "pack")
+            choice, design = look(pack, "propagation"), look(pack, "design")
+            facts = builder.known.packs.get(design) if isinstance(design, str) else None
+            if facts is None or facts.abuse or look(choice, "model") in (None, "none"):
+                continue
+            if not isinstance(choice, Draft):
+                continue
+            message = f"pack {design} has no section `abuse`, so nothing is known of its runaway"
+            expected = f"none, or one of the packs {', '.join(known)}"
+            builder.note(choice.place("model"), f"{choice.path}.model", message, expected)
 
 
 def _bounds(builder: Builder, claim: Draft) -> None:

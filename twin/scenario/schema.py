@@ -132,6 +132,45 @@ class AgeingChoice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PropagationChoice:
+    """What happens to a module beyond its onset; the pack design says which case and which housing."""
+
+    model: str = word("rung of the abuse ladder", names="propagation_models", default="none")
+    onset_K: float | None = quantity(
+        "temperature",
+        "cell temperature at which its module is handed over; self-heating of 0.02 K/min when not given",
+        key="onset",
+        default=None,
+        minimum=313.15,
+        maximum=473.15,
+    )
+    barrier: str = word(
+        "what stands between cells: a material, or what the design's case has",
+        names="barriers",
+        default="case",
+    )
+    thickness_m: float = quantity(
+        "length", "of the barrier", key="thickness", default=2e-3, minimum=1e-4, maximum=0.05
+    )
+    plate_W_m2K: float | None = quantity(
+        "heat_transfer",
+        "film of the cooled side at full cooling; the case's own when not given",
+        key="plate_film",
+        default=None,
+        above=0.0,
+        maximum=1e5,
+    )
+    cooling_idle: float = quantity(
+        "fraction",
+        "of that film which is left without flow",
+        key="cooling_idle",
+        default=0.01,
+        minimum=0.0,
+        maximum=1.0,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sensors:
     """Errors of the pack's sensors; noise is white per sample, offsets are drawn once per channel."""
 
@@ -248,6 +287,9 @@ class Pack:
         "fade of capacity, growth of resistance", of=AgeingChoice, default=AgeingChoice()
     )
     bms: BmsChoice = section("battery management", of=BmsChoice, default=BmsChoice())
+    propagation: PropagationChoice = section(
+        "thermal runaway", of=PropagationChoice, default=PropagationChoice()
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -415,6 +457,7 @@ class PackFacts:
     n_cells: int
     n_groups: int
     n_temperature_sensors: int
+    abuse: bool = False  # whether the catalogue knows how its modules run away
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -431,6 +474,8 @@ class Known:
     ageing_models: dict[str, bool]  # rung -> whether it needs `parameters`
     ageing_parameters: dict[str, bool]  # set -> whether it has a knee of its own
     bms_models: tuple[str, ...]
+    propagation_models: tuple[str, ...]
+    barriers: tuple[str, ...]
     brokers: tuple[str, ...]
     images: tuple[str, ...]
     parameters: tuple[str, ...]

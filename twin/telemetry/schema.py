@@ -240,6 +240,24 @@ TABLES: dict[str, tuple[Column, ...]] = {
         ("soh_capacity", "float64", "1", "capacity left by ageing, mean of all cells, 1 = new", _OPTIONAL),
         ("soh_capacity_min", "float64", "1", "capacity left by ageing, most aged cell", _OPTIONAL),
         ("soh_resistance", "float64", "1", "resistance grown by ageing, mean of cells, 1 = new", _OPTIONAL),
+        (
+            "state_of_safety_min",
+            "float32",
+            "1",
+            "lowest State of Safety of any cell, 1 healthy, 0 imminent runaway; NaN without an abuse model",
+            _NEW_1_1,
+        ),
+        ("cells_burnt", "float32", "1", "cells that have run away; NaN without an abuse model", _NEW_1_1),
+        ("mass_lost_kg", "float32", "kg", "gas and ejected matter of all cells", _NEW_1_1),
+        ("pressure_Pa", "float32", "Pa", "pressure in the housing above that of the surroundings", _NEW_1_1),
+        ("gas_fraction", "float32", "1", "combustible gas in the housing, by volume", _NEW_1_1),
+        (
+            "insulation_ohm",
+            "float32",
+            "ohm",
+            "insulation between the high-voltage side and the housing",
+            _NEW_1_1,
+        ),
     ),
     # -------------------------------------------------------------------------------------------------
     "events": _rows(

@@ -1,8 +1,10 @@
 """Energy and charge of a whole run, added up on independent ways and compared.
 
-Four ways must agree: what the cells lost (from their states) against what flowed at their terminals and
+Five ways must agree: what the cells lost (from their states) against what flowed at their terminals and
 became heat; the packs' terminals against the converters' DC side; AC, PV and load against the grid meter;
-heat released against heat stored and carried away. Residuals are relative to the throughput.
+heat released against heat stored and carried away; and, of modules beyond their onset, heat handed over,
+reactions and electric energy set free against stored and lost (and the vent gas, in mol). Residuals are
+relative to the throughput.
 """
 
 from __future__ import annotations
@@ -27,6 +29,17 @@ CELL_TERMS = (
     "charge_stored_C",
 )
 THERMAL_TERMS = ("energy_heat_in_J", "energy_to_ambient_J", "energy_to_coolant_J", "energy_stored_J")
+ABUSE_TERMS = (
+    "energy_heat_in_J",
+    "energy_reactions_J",
+    "energy_short_J",
+    "energy_lost_J",
+    "energy_stored_J",
+    "energy_pending_J",
+    "energy_written_off_J",
+    "gas_released_mol",
+    "gas_escaped_mol",
+)
 
 
 def balances(sites: tuple[SiteControl, ...], shards: tuple[PackShard, ...]) -> dict[str, dict[str, float]]:
@@ -35,19 +48,23 @@ def balances(sites: tuple[SiteControl, ...], shards: tuple[PackShard, ...]) -> d
     thermal = {id(shard): shard.thermal.balances() for shard in shards}
     for book in thermal.values():
         book["energy_throughput_J"] = np.sum([np.abs(book[name]) for name in THERMAL_TERMS], axis=0)
-    scopes = {site.name: _site(site, cells, thermal) for site in sites}
+    abuse = {id(shard): shard.abuse.balances() for shard in shards if shard.abuse is not None}
+    scopes = {site.name: _site(site, cells, thermal, abuse) for site in sites}
     names = dict.fromkeys(name for scope in scopes.values() for name in scope)
     overall = {
-        name: max(scope[name] for scope in scopes.values())
+        name: max(scope.get(name, 0.0) for scope in scopes.values())
         if name.endswith("_residual")
-        else sum(scope[name] for scope in scopes.values())
+        else sum(scope.get(name, 0.0) for scope in scopes.values())
         for name in names
     }
     return {"all": overall, **scopes}
 
 
 def _site(
-    site: SiteControl, cells: dict[int, dict[str, FloatArray]], thermal: dict[int, dict[str, FloatArray]]
+    site: SiteControl,
+    cells: dict[int, dict[str, FloatArray]],
+    thermal: dict[int, dict[str, FloatArray]],
+    abuse: dict[int, dict[str, FloatArray]],
 ) -> dict[str, float]:
     def over(book: dict[int, dict[str, FloatArray]], name: str) -> float:
         return float(sum(book[id(part.shard)][name][part.packs].sum() for part in site.racks))
@@ -58,6 +75,14 @@ def _site(
     ledger = site.ledger
     terms = {name: over(cells, name) for name in CELL_TERMS}
     terms |= {f"thermal_{name}": over(thermal, name) for name in THERMAL_TERMS}
+    hot = [part for part in site.racks if id(part.shard) in abuse]
+    books = {name: sum(abuse[id(p.shard)][name][p.packs].sum() for p in hot) for name in ABUSE_TERMS}
+    terms |= {f"abuse_{name}": float(value) for name, value in books.items() if hot}
+    abuse_residuals = [
+        _relative(abuse[id(p.shard)], f"{kind}_residual_{unit}", f"{kind}_{scale}_{unit}", p)
+        for p in hot
+        for kind, scale, unit in (("energy", "throughput", "J"), ("gas", "released", "mol"))
+    ]
     converter_J = sum(float(p.shard.energy_converter_loss_J[p.racks].sum()) for p in site.racks)
     dc_J = sum(float(p.shard.energy_dc_J[p.racks].sum()) for p in site.racks)
     throughput_J = over(cells, "energy_throughput_J") + 1.0  # of a site that never ran: 1 J
@@ -79,6 +104,7 @@ def _site(
             abs(dc_J - terms["energy_terminal_J"]) / throughput_J,
             abs(dc_J - ledger.served_J - converter_J) / throughput_J,
             abs(grid_J - ledger.grid_J) / grid_scale_J,
+            *abuse_residuals,
         ),
         "charge_residual": worst(cells, "charge_residual_C", "charge_throughput_C"),
     }

@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from twin.ports import Ageing, Bms, BoolArray, CellBank, FloatArray, IntArray, PackThermal
+from twin.ports import Ageing, Bms, BoolArray, CellBank, FloatArray, IntArray, PackThermal, Propagation
 from twin.world.rack import LinkVoltages, settle_racks, split_power
 from twin.world.sensors import HousingTruth, SensorBank
 
+COLLAPSED_RESISTANCE = (
+    1e4  # factor on a collapsed cell's own resistance: its emf no longer reaches its terminals
+)
 HEALTHY_INSULATION_OHM = 20e6  # far above the 100 to 500 ohm/V that standards ask for
 
 
@@ -53,8 +56,9 @@ class PackShard:
     link: LinkVoltages
     nominal_energy_J: FloatArray
     cooling_works: FloatArray  # 0…1, cut by a cooling failure
-    short_ohm: FloatArray  # (n_cells,) internal shorts as injected; inf = none
+    short_ohm: FloatArray  # (n_cells,) internal shorts, what is left of a collapsed cell; inf = none
     ageing: Ageing | None = None  # None: cells stay as they are
+    abuse: Propagation | None = None  # modules beyond their onset
     housing: HousingTruth = field(init=False)
     rack_of_pack: IntArray = field(init=False)
     pack_current_A: FloatArray = field(init=False)
@@ -121,7 +125,10 @@ class PackShard:
         # 2. Cells and their wiring.
         self.cells.step(self.pack_current_A, temperature_K, dt_s, commands.balancing)
         # 3. Temperatures.
-        self.thermal.step(self.cells.heat_W, ambient_K, commands.cooling * self.cooling_works, dt_s)
+        cooling = commands.cooling * self.cooling_works
+        self.thermal.step(self.cells.heat_W, ambient_K, cooling, dt_s)
+        if self.abuse is not None:
+            self._abuse(self.abuse, ambient_K, cooling, dt_s)
         if self.ageing is not None and self.ageing.accumulate(
             self.cells.soc, self.thermal.temperature_K, dt_s
         ):
@@ -159,3 +166,19 @@ class PackShard:
         self.energy_dc_J += self.rack_dc_W * dt_s
         self.energy_ac_J += self.rack_ac_W * dt_s
         self.energy_converter_loss_J += (self.rack_dc_W - self.rack_ac_W) * dt_s
+
+    def _abuse(self, abuse: Propagation, ambient_K: FloatArray, cooling: FloatArray, dt_s: float) -> None:
+        """Modules beyond their onset: their temperatures, their dead cells, the gas in the housing."""
+        temperature_K = self.thermal.temperature_K
+        abuse.step(self.cells.heat_W, self.cells.soc, temperature_K, ambient_K, cooling, dt_s)
+        for cells in abuse.opened:
+            self.thermal.release(cells.start)
+        np.copyto(temperature_K, abuse.temperature_K, where=abuse.owned)
+        for event in abuse.events:
+            if event.kind == "voltage_collapse":
+                self.cells.scale_cell(event.cell, resistance_factor=COLLAPSED_RESISTANCE)
+                self.cells.set_internal_short(event.cell, abuse.collapsed_ohm)
+                self.short_ohm[event.cell] = abuse.collapsed_ohm
+        housing = self.housing
+        housing.pressure_Pa[:], housing.gas_fraction[:] = abuse.pressure_Pa, abuse.gas_fraction
+        np.minimum(housing.insulation_ohm, abuse.insulation_ohm, out=housing.insulation_ohm)

@@ -16,7 +16,7 @@ from twin.ports import IntArray
 from twin.telemetry.frame import PackInfo
 from twin.telemetry.sink import RunWriter
 from twin.world.balance import balances
-from twin.world.clock import Clock, to_us
+from twin.world.clock import SECOND_US, Clock, to_us
 from twin.world.faults.base import Fault, FaultTarget
 from twin.world.pack import PackPath, PackShard
 from twin.world.recorder import Event, Recorder
@@ -114,6 +114,20 @@ class WindowWatch:
         return events
 
 
+def abuse_events(shard: PackShard, t_us: int) -> list[Event]:
+    """What happened to cells beyond their onset in the step just done."""
+    if shard.abuse is None or not shard.abuse.events:
+        return []
+    starts = shard.cells.layout.pack_cell_start
+    events = []
+    for said in shard.abuse.events:
+        p = int(np.searchsorted(starts, said.cell, side="right")) - 1
+        path, cell = shard.paths[p], said.cell - int(starts[p]) + 1
+        what = (said.kind, said.severity, said.value, said.unit, said.text)
+        events.append(Event(t_us, path.site, path.rack, path.pack, cell, "plant", *what))
+    return events
+
+
 @dataclass
 class World:
     """Everything that lives on the clock. Built by assemble.py, run by `run`."""
@@ -147,7 +161,12 @@ class World:
             self.updates.start(self.clock)
         self.clock.zoom("activation", at_least_s=ACTIVATION_S)
         self.clock.env.process(self._plant())
-        self.clock.env.run()
+        try:
+            self.clock.env.run()
+        finally:
+            for shard in self.shards:
+                if shard.abuse is not None:
+                    shard.abuse.close()
 
     def balances(self) -> dict[str, dict[str, float]]:
         """Energy and charge of the run so far (see balance.py)."""
@@ -190,6 +209,9 @@ class World:
                 self._recorder.event(event)
                 if event.kind in ("trip", "fault"):
                     self.clock.zoom(event.kind)
+            for event in abuse_events(shard, now):
+                self._recorder.event(event)
+                self.clock.zoom(event.kind)
             if now % self.measured_period_us == 0:
                 self._recorder.measured(now, shard)
             if now % self.truth_period_us == 0:
@@ -208,10 +230,22 @@ class World:
         yield self.clock.env.timeout(to_us(fault.at_s))
         yield self.clock.env.timeout(0)
         self._happens(fault, target, begins=True)
+        if hasattr(fault, "evolve"):
+            self.clock.env.process(self._evolve(fault, target))
         if fault.until_s is not None:
             yield self.clock.env.timeout(to_us(fault.until_s) - to_us(fault.at_s))
             yield self.clock.env.timeout(0)
             self._happens(fault, target, begins=False)
+
+    def _evolve(self, fault: Any, target: FaultTarget) -> Generator[Any, Any, None]:
+        """Let a fault change on its way, after the plant step that ends at each second."""
+        begun_us = self.clock.now_us
+        until_us = self.clock.end_us if fault.until_s is None else to_us(fault.until_s)
+        while self.clock.now_us + SECOND_US < until_us:
+            yield self.clock.env.timeout(SECOND_US)
+            yield self.clock.env.timeout(0)
+            if not fault.evolve(target, (self.clock.now_us - begun_us) / SECOND_US):
+                return
 
     def _happens(self, fault: Fault, target: FaultTarget, begins: bool) -> None:
         note = fault.apply(target) if begins else fault.clear(target)

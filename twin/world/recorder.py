@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -124,8 +125,25 @@ class Recorder:
                 "weakest_cell": [int(np.argmin(soc[a:b])) + 1 for a, b in spans],
                 "hottest_cell": [int(np.argmax(temperature_K[a:b])) + 1 for a, b in spans],
                 **health,
+                **self._abuse(shard),
             },
         )
+
+    @staticmethod
+    def _abuse(shard: PackShard) -> dict[str, Any]:
+        """Columns about abuse and the housing."""
+        housing, abuse = shard.housing, shard.abuse
+        columns: dict[str, Any] = {
+            "pressure_Pa": housing.pressure_Pa,
+            "gas_fraction": housing.gas_fraction,
+            "insulation_ohm": housing.insulation_ohm,
+        }
+        if abuse is not None:
+            starts = shard.cells.layout.pack_cell_start
+            columns["state_of_safety_min"] = _per(abuse.state_of_safety, starts, np.minimum)
+            columns["mass_lost_kg"] = _per(abuse.mass_lost_kg, starts, np.add)
+            columns["cells_burnt"] = _per(abuse.runaway.astype(float), starts, np.add)
+        return columns
 
     def meter(self, t_us: int) -> None:
         """Means since the last row."""

@@ -99,3 +99,45 @@ def test_text_that_is_no_yaml(tmp_path):
     path.write_text("a: [1,\n", encoding="utf-8")
     with pytest.raises(CatalogueError, match=r"x\.yaml"):
         load_cell(path)
+
+
+def test_a_cell_with_more_electrode_area_is_the_same_cell_but_larger():
+    small, large = cell("lgm50_chen2020"), cell("prismatic_52ah")
+    assert large.capacity_Ah == pytest.approx(10.0 * small.capacity_Ah)
+    np.testing.assert_allclose(large.resistance0_ohm * 10.0, small.resistance0_ohm)
+    np.testing.assert_array_equal(large.ocv_V, small.ocv_V)
+    np.testing.assert_array_equal(large.time_constant2_s, small.time_constant2_s)
+    assert (large.mass_kg, large.pybamm, large.form) == (0.9485, None, "prismatic")
+    assert not large.resistance0_ohm.flags.writeable
+
+
+def test_mistakes_of_a_cell_like_another(tmp_path):
+    path = tmp_path / "bigger.yaml"
+    path.write_text(
+        "{name: bigger, about: x, form: y, like: lgm50_chen, sources: {s: t}, numbers: {"
+        "area_factor: {value: -2.0, unit: '1', source: s}, mass_kg: {value: 1.0, unit: kg, source: s},"
+        "heat_capacity_J_per_K: {value: 1.0, unit: J/K, source: s}, colour: 3}}",
+        encoding="utf-8",
+    )
+    with pytest.raises(CatalogueError) as caught:
+        load_cell(path)
+    for said in ("area_factor: -2 is out of range", "did you mean 'lgm50_chen2020'", "colour: unknown key"):
+        assert said in str(caught.value)
+
+
+def test_mistakes_of_the_section_on_abuse(tmp_path):
+    def spoil(data):
+        data["abuse"]["ejected_fraction"]["value"] = 1.5
+        data["abuse"]["case"] = 7
+        data["abuse"]["housing_volume_m3"]["unit"] = "l"
+        data["abuse"]["smell"] = 1
+
+    with pytest.raises(CatalogueError) as caught:
+        load_pack(_broken(tmp_path, catalogue.FOLDER / "packs" / "bus_14s2p.yaml", "bus_14s2p", spoil))
+    for said in (
+        "abuse.ejected_fraction: 1.5 is out of range; expected at most 1",
+        "abuse.case: 7 is not the name",
+        "abuse.housing_volume_m3: unit 'l'; expected 'm3'",
+        "abuse.smell: unknown key",
+    ):
+        assert said in str(caught.value)

@@ -284,3 +284,32 @@ def test_modules_of_any_company_come_out_alike():
                 alone.step(heat_W[mine], ambient_K[p : p + 1], cooling[p : p + 1], 30.0)
             np.testing.assert_array_equal(alone.temperature_K, together.temperature_K[mine])
             assert alone.auxiliary_W[0] == together.auxiliary_W[p]
+
+
+def test_a_module_left_to_another_model_stands_still_and_the_books_stay_closed():
+    """Somebody else may write its temperatures: what it had stored until then is what counts here."""
+    tower = pack("tower_112s4p")
+    thermal, alone = (LumpedThermal.from_pack(tower, 2, 300.0) for _ in range(2))
+    heat_W = np.linspace(0.1, 1.0, 2 * tower.n_cells)
+    arguments = heat_W, np.full(2, 300.0), np.full(2, 0.3), 20.0
+    for one in (thermal, alone):
+        one.step(*arguments)
+    cells = slice(3 * 56, 4 * 56)
+    thermal.release(cells.start)
+    left_K = thermal.temperature_K[cells].copy()
+    for one in (thermal, alone):
+        one.step(*arguments)
+    np.testing.assert_array_equal(thermal.temperature_K[cells], left_K)
+    others = np.ones(2 * tower.n_cells, dtype=bool)
+    others[cells] = False
+    np.testing.assert_array_equal(thermal.temperature_K[others], alone.temperature_K[others])
+    thermal.temperature_K[cells] = 900.0
+    again = LumpedThermal.from_pack(tower, 2, 300.0)
+    again.set_state(thermal.get_state())
+    for one in (thermal, again):
+        book = one.balances()
+        assert (np.abs(book["energy_residual_J"]) < 1e-6).all()
+    with pytest.raises(ValueError, match="no module of this network begins with cell 5"):
+        thermal.release(5)
+    with pytest.raises(ValueError, match="begins with cell 168"):
+        thermal.release(cells.start)

@@ -144,3 +144,55 @@ def test_the_meter_row_is_the_mean_of_its_period(tmp_path):
     coarse = simulate(tmp_path / "b", BASE, "telemetry.period=10 s")[1]["meter"]
     mean = fine["power_served_W"].to_numpy().reshape(-1, 10).mean(axis=1)
     assert coarse["power_served_W"].to_numpy() == pytest.approx(mean, rel=1e-12)
+
+
+def test_a_short_grows_straight_in_the_logarithm(tmp_path):
+    faults = (
+        "faults=[{kind: internal_short, at: 20 s, target: lab/rack-1/pack-1/cell-3, resistance: 100 ohm, "
+        "grows_to: 1 ohm, within: 100 s}]"
+    )
+    _, tables = simulate(tmp_path, BASE, faults)
+    amps = of_rack(tables["truth"], "rack-1").set_index("t_us")["short_current_A"].astype(float)
+    volts = of_rack(tables["truth"], "rack-1").set_index("t_us")["voltage_min_V"].astype(float)
+    for second, ohm in ((20, np.inf), (45, 10**1.5), (70, 10.0), (120, 1.0), (170, 1.0)):
+        at = second * 1_000_000
+        # The short of a second acts in the plant step after it.
+        assert amps.loc[at] == pytest.approx(volts.loc[at] / ohm, rel=0.06)
+    assert len(tables["events"].query("source == 'fault'")) == 1
+
+
+def test_a_module_beyond_its_onset_belongs_to_the_abuse_model(tmp_path):
+    """Two packs, one with a hard short: only its module is handed over, and all ledgers close."""
+    text = BASE.replace("duration: 3 min", "duration: 90 s").replace(
+        "initial_soc: 60 %",
+        "initial_soc: 95 %, propagation: {model: network, onset: 60 degC}, sensors: {gas: true}",
+    )
+    faults = (
+        "faults=[{kind: internal_short, at: 30 s, target: lab/rack-2/pack-1/cell-5, resistance: 60 mohm}]"
+    )
+    world, tables = simulate(tmp_path, text, faults)
+    events = tables["events"]
+    said = events[(events["source"] == "plant") & (events["kind"] != "out_of_range")]
+    assert list(said["kind"].astype(str)) == ["abuse_onset", "voltage_collapse", "venting", "thermal_runaway"]
+    assert set(said["rack"].astype(str)) == {"rack-2"}
+    assert set(said["cell"]) == {5}
+    reasons = {reason for window in world.clock.windows for reason in window.reasons}
+    assert {"abuse_onset", "venting", "thermal_runaway"} <= reasons
+    healthy, hot = (of_rack(tables["truth"], f"rack-{k}") for k in (1, 2))
+    assert hot["temperature_max_K"].max() > 573.0
+    assert healthy["temperature_max_K"].max() < 310.0
+    assert (healthy["state_of_safety_min"] == 1.0).all()
+    assert hot["state_of_safety_min"].iloc[-1] == 0.0
+    assert (hot["cells_burnt"].iloc[-1], healthy["cells_burnt"].iloc[-1]) == (1.0, 0.0)
+    collapse = int(said["t_us"].iloc[1])
+    volts = hot.set_index("t_us")["voltage_min_V"].astype(float)
+    # The twin in parallel feeds what is left of the dead cell, so the group does not fall to zero.
+    assert volts[volts.index > collapse].max() < 2.5 < volts[volts.index < collapse].min()
+    measured = [of_rack(tables["measured"], f"rack-{k}") for k in (1, 2)]
+    assert measured[0]["gas_fraction"].max() < 0.001
+    assert measured[1]["gas_fraction"].max() > 0.01
+    assert measured[1]["pressure_Pa"].isna().all()
+    balances = world.balances()["all"]
+    assert balances["energy_residual"] < 1e-9
+    assert balances["charge_residual"] < 1e-9
+    assert balances["abuse_energy_heat_in_J"] > 1e3

@@ -2,7 +2,8 @@
 
 A fault is a frozen dataclass whose fields are its YAML keys; `at_s` and `target` are always there.
 `apply` changes the plant or a sensor and returns what the event table should say; `clear`, when the
-fault has an end, takes it away again.
+fault has an end, takes it away again. One that changes on its way also has `evolve(target, since_s)`,
+called every second until it returns False.
 """
 
 from __future__ import annotations
