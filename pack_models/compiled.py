@@ -114,7 +114,7 @@ def structure(kind: type[ctypes.Structure], **values: Any) -> Any:
     made = kind()
     for name, _ in kind._fields_:  # type: ignore[misc]
         value = values.pop(name)
-        if isinstance(value, np.ndarray):
+        if isinstance(value, np.ndarray):  # None stays a null pointer
             if not value.flags.c_contiguous:
                 raise ValueError(f"{name} of {kind.__name__} is not contiguous")
             setattr(made, name, value.ctypes.data)

@@ -59,6 +59,7 @@ class EcmBank:
         current is the one through the cell, what its short takes included.
     group_voltage_V, pack_voltage_V : (n_groups,), (n_packs,) at the end of the last step; a group
         without, a pack with its busbars
+    pack_current_A : (n_packs,) held in the last step
     pack_power_W : (n_packs,) mean power at the terminals over the last step. It is what the ledgers
         count; current times end voltage differs from it by half the change of voltage in the step.
     outside_steps : (n_packs, 4) cell-steps that ended below 0, above 1, or ran colder, hotter than the
@@ -112,7 +113,7 @@ class EcmBank:
             "ledger": np.zeros((layout.n_packs, kernel.LEDGER_COLUMNS)),
             "outside": np.zeros((layout.n_packs, 4), dtype=np.int64),
         }
-        self._pack_current_A = np.zeros(layout.n_packs)
+        self.pack_current_A = np.zeros(layout.n_packs)
         self._soc_from = self._cells["soc"].copy()
         self._given_J, self._given_C = np.zeros(layout.n_packs), np.zeros(layout.n_packs)
         self._emf_V, self._resistance_ohm = np.zeros(layout.n_packs), np.zeros(layout.n_packs)
@@ -211,7 +212,7 @@ class EcmBank:
         """
         step_at = self._step_at(float(dt_s))
         temperature_K = checks.check_temperature(temperature_K, self.layout)
-        around_A = self._pack_current_A
+        around_A = self.pack_current_A
         if around_current_A is not None:
             around_A = checks.check_current(around_current_A, self.layout)
         self._library.ecm_thevenin(
@@ -256,7 +257,12 @@ class EcmBank:
             on.ctypes.data,
             self._work.ctypes.data,
         )
-        self._pack_current_A[:] = current_A
+        self.pack_current_A[:] = current_A
+
+    def addresses(self, dt_s: float) -> tuple[int, int, int, int]:
+        """Where the tables of a step of dt_s, the wiring, the cells and the results stand, for compiled code
+        that advances this bank (see `pack_models.fleet`); valid while the bank lives."""
+        return self._step_at(float(dt_s)), self._wires_at, self._cells_at, self._packs_at
 
     # ---- individual cells ------------------------------------------------------------------------
 
@@ -357,7 +363,7 @@ class EcmBank:
             "special": self._special,
             "fresh_C": self._fresh_C,
             "fresh_resistance": self._fresh_resistance,
-            "pack_current_A": self._pack_current_A,
+            "pack_current_A": self.pack_current_A,
             "soc_from": self._soc_from,
             "given_J": self._given_J,
             "given_C": self._given_C,

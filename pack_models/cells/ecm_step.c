@@ -3,7 +3,7 @@
  *
  * A pack is worked through in blocks of whole groups, small enough that their scratch stays in the first
  * cache. Each pass over a block is a plain loop over cells without a branch, which the compiler turns
- * into vector instructions. Additions over cells have a fixed order (LANES partial sums, then pairs), and
+ * into vector instructions. Additions over cells have a fixed order (PARTS partial sums, then pairs), and
  * nothing may be contracted or reordered by the compiler (-ffp-contract=off, no fast math): the same
  * input gives the same bits on any processor.
  */
@@ -20,7 +20,7 @@ static const double LAST_PIECE = 1399.0;
 static const double T_FIRST_K = 243.15, T_STEP_K = 5.0;
 static const double SOC_INSIDE = 50.0 - 1e-9, KELVIN_INSIDE = 20.0 - 1e-9;
 static const double TOLERANCE_V = 1e-10;
-enum { NEWTON_LIMIT = 25, LANES = 8, BLOCK = 128 };
+enum { NEWTON_LIMIT = 25, PARTS = 8, BLOCK = 128 };
 
 /* Scratch of a block: column after column. The stride is no power of two, which would map all columns
  * to the same cache lines. */
@@ -75,10 +75,10 @@ INLINE double inside(double x, double high) {
 }
 
 static double lane_sum(int64_t n, const double *x) {
-    double part[LANES] = {0.0};
+    double part[PARTS] = {0.0};
     int64_t j = 0;
-    for (; j + LANES <= n; j += LANES)
-        for (int l = 0; l < LANES; ++l) part[l] += x[j + l];
+    for (; j + PARTS <= n; j += PARTS)
+        for (int l = 0; l < PARTS; ++l) part[l] += x[j + l];
     for (int l = 0; j < n; ++j, ++l) part[l] += x[j];
     return ((part[0] + part[4]) + (part[2] + part[6])) + ((part[1] + part[5]) + (part[3] + part[7]));
 }

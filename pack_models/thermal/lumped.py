@@ -221,6 +221,10 @@ class LumpedThermal:
             float(dt_s),
         )
 
+    def addresses(self) -> tuple[int, int]:
+        """Where network and nodes stand, for compiled code that advances them; valid while this lives."""
+        return self._net_at, self._nodes_at
+
     def release(self, first_cell: int) -> None:
         """Leave the module that begins with this cell to another model.
 

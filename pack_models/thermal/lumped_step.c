@@ -17,7 +17,7 @@ enum { LANES = 8 };
 typedef double Lanes[LANES];
 #define EACH for (int l = 0; l < LANES; ++l)
 
-enum { Q_HEAT, Q_AMBIENT, Q_COOLANT, Q_AUXILIARY, LEDGER_COLUMNS };
+enum { Q_HEAT, Q_AMBIENT, Q_COOLANT, Q_AUXILIARY, Q_COLUMNS };
 
 typedef struct {
     const int64_t *pack_module_start, *module_group_start;
@@ -53,12 +53,12 @@ static void load(const Network *net, const Nodes *at, const double *heat_W, Batc
     const int64_t J = net->n_parallel;
     for (int64_t k = 0; k < J; ++k) EACH value[k][l] = 0.0;
     for (int64_t j = 0; j < J; ++j) {
-        Lanes source;
-        EACH {
-            const int64_t cell = b->cell[l] + g * J + j;
-            b->put_in[l] += heat_W[cell];
-            source[l] = c_dt * (at->temperature_K[cell] - b->ambient[l]) + heat_W[cell];
-        }
+        /* Local copies: what is read from afar could otherwise be what is written, and no lanes form. */
+        Lanes heat, kelvin, source;
+        EACH heat[l] = heat_W[b->cell[l] + g * J + j];
+        EACH kelvin[l] = at->temperature_K[b->cell[l] + g * J + j];
+        EACH source[l] = c_dt * (kelvin[l] - b->ambient[l]) + heat[l];
+        EACH b->put_in[l] += heat[l];
         for (int64_t k = 0; k < J; ++k) {
             const double mode = net->modes[j * J + k];
             EACH value[k][l] += mode * source[l];
@@ -76,10 +76,9 @@ static void store(const Network *net, const Nodes *at, Batch *b, int64_t g, Lane
             const double mode = net->modes[j * J + k];
             EACH above[l] += mode * value[k][l];
         }
-        EACH {
-            at->temperature_K[b->cell[l] + g * J + j] = b->ambient[l] + above[l];
-            b->lost[l] += loss * above[l];
-        }
+        EACH b->lost[l] += loss * above[l];
+        EACH above[l] += b->ambient[l];
+        EACH at->temperature_K[b->cell[l] + g * J + j] = above[l];
     }
 }
 
@@ -146,15 +145,54 @@ static void mixed(const Network *net, const Nodes *at, const double *heat_W, dou
 /* Unknowns of a group in the block system: mean mode, plate, fluid. */
 enum { MEAN, PLATE, FLUID };
 
+/* Forward elimination of a group's block: y (3 lanes) and e (columns of the mean and of the plate, 6 lanes)
+ * into `out`, from those of the group before. */
+static __attribute__((noinline)) void forward(double base, double plate_base, double f_dt, double c, double s,
+                                              double kp, double p_dt, const double *restrict film,
+                                              const double *restrict flow, const double *restrict ambient,
+                                              const double *restrict plate, const double *restrict fluid,
+                                              const double *restrict mean, const Lanes *restrict before,
+                                              Lanes *restrict out) {
+    EACH {
+        const double h = film[l], w = flow[l], f = f_dt + w + h;
+        const double a00 = base - s * before[3][l], a01 = -c - s * before[6][l];
+        const double a10 = -c - kp * before[4][l], a11 = plate_base + h - kp * before[7][l];
+        const double a20 = -w * before[5][l], a21 = -h - w * before[8][l];
+        const double r0 = mean[l] + s * before[MEAN][l];
+        const double r1 = p_dt * (plate[l] - ambient[l]) + kp * before[PLATE][l];
+        const double r2 = f_dt * (fluid[l] - ambient[l]) + w * before[FLUID][l];
+        /* The fluid is eliminated first, then a 2 x 2 system is left. */
+        const double one = 1.0 / f, z = h * one;
+        const double b10 = a10 + z * a20, b11 = a11 + z * a21, t1 = r1 + z * r2;
+        const double inverse = 1.0 / (a00 * b11 - a01 * b10);
+        const double m00 = b11 * inverse, m01 = -a01 * inverse, m10 = -b10 * inverse, m11 = a00 * inverse;
+        const double y0 = m00 * r0 + m01 * t1, y1 = m10 * r0 + m11 * t1;
+        out[MEAN][l] = y0;
+        out[PLATE][l] = y1;
+        out[FLUID][l] = (r2 - a20 * y0 - a21 * y1) * one;
+        out[3][l] = m00 * s;
+        out[4][l] = m10 * s;
+        out[5][l] = -(a20 * (m00 * s) + a21 * (m10 * s)) * one;
+        out[6][l] = m01 * kp;
+        out[7][l] = m11 * kp;
+        out[8][l] = -(a20 * (m01 * kp) + a21 * (m11 * kp)) * one;
+    }
+}
+
 static void streaming(const Network *net, const Nodes *at, const double *heat_W, double dt_s, Batch *b) {
     const int64_t J = net->n_parallel, G = b->n_groups;
     Lanes *value = (Lanes *)at->work, *ratio = value + G * J, *block = ratio + G * J; /* block: (G, 9) lanes */
     const double c_dt = net->cell_J_per_K / dt_s, s = net->series, kp = net->plate_series;
     const double p_dt = net->plate_J_per_K / dt_s / (double)G, f_dt = net->coolant_J_per_K / dt_s / (double)G;
-    const double root = sqrt((double)J), c = root * net->plate;
+    const double root = sqrt((double)J), kj = net->plate, c = root * kj;
+    Lanes film, flow, ambient, supply;
+    EACH film[l] = (double)J * b->film[l];
+    EACH flow[l] = b->flow[l];
+    EACH ambient[l] = b->ambient[l];
+    EACH supply[l] = b->supply[l];
     for (int64_t g = 0; g < G; ++g) {
         load(net, at, heat_W, b, g, c_dt, value + g * J);
-        const double base = c_dt + net->plate + net->ambient + edge(net, g, G) + sides(g, G) * s;
+        const double base = c_dt + kj + net->ambient + edge(net, g, G) + sides(g, G) * s;
         for (int64_t k = 1; k < J; ++k) {
             Lanes diagonal;
             EACH diagonal[l] = base + net->decay[k];
@@ -162,44 +200,15 @@ static void streaming(const Network *net, const Nodes *at, const double *heat_W,
             eliminate(s, g == 0, &diagonal, value + here, ratio + here, value + here - J, ratio + here - J);
         }
         /* D x = r with D = [[a00, a01, 0], [a10, a11, -h], [a20, a21, f]] after the group before is gone. */
-        Lanes *y = block + g * 9, *e = y + 3; /* y: 3, e: columns of the mean and of the plate, 6 */
-        EACH {
-            const double h = (double)J * b->film[l], w = b->flow[l];
-            double a00 = base, a01 = -c, a10 = -c, a20 = 0.0, a21 = -h;
-            double a11 = p_dt + (double)J * net->plate + sides(g, G) * kp + h;
-            const double f = f_dt + w + h;
-            double r0 = value[g * J][l];
-            double r1 = p_dt * (at->plate_K[b->group[l] + g] - b->ambient[l]);
-            double r2 = f_dt * (at->coolant_K[b->group[l] + g] - b->ambient[l]);
-            if (g > 0) {
-                const Lanes *y0 = block + (g - 1) * 9, *e0 = y0 + 3;
-                a00 -= s * e0[0][l];
-                a01 -= s * e0[3][l];
-                a10 -= kp * e0[1][l];
-                a11 -= kp * e0[4][l];
-                a20 -= w * e0[2][l];
-                a21 -= w * e0[5][l];
-                r0 += s * y0[MEAN][l];
-                r1 += kp * y0[PLATE][l];
-                r2 += w * y0[FLUID][l];
-            } else {
-                r2 += w * b->supply[l];
-            }
-            /* The fluid is eliminated first, then a 2 x 2 system is left. */
-            const double one = 1.0 / f, z = h * one;
-            const double b10 = a10 + z * a20, b11 = a11 + z * a21, t1 = r1 + z * r2;
-            const double inverse = 1.0 / (a00 * b11 - a01 * b10);
-            const double m00 = b11 * inverse, m01 = -a01 * inverse, m10 = -b10 * inverse, m11 = a00 * inverse;
-            y[MEAN][l] = m00 * r0 + m01 * t1;
-            y[PLATE][l] = m10 * r0 + m11 * t1;
-            y[FLUID][l] = (r2 - a20 * y[MEAN][l] - a21 * y[PLATE][l]) * one;
-            e[0][l] = m00 * s;
-            e[1][l] = m10 * s;
-            e[2][l] = -(a20 * e[0][l] + a21 * e[1][l]) * one;
-            e[3][l] = m01 * kp;
-            e[4][l] = m11 * kp;
-            e[5][l] = -(a20 * e[3][l] + a21 * e[4][l]) * one;
-        }
+        Lanes plate, fluid, mean, before[9];
+        EACH plate[l] = at->plate_K[b->group[l] + g];
+        EACH fluid[l] = at->coolant_K[b->group[l] + g];
+        EACH mean[l] = value[g * J][l];
+        for (int i = 0; i < 9; ++i) EACH before[i][l] = g > 0 ? block[(g - 1) * 9 + i][l] : 0.0;
+        if (g == 0) EACH before[FLUID][l] = supply[l]; /* what flows in */
+        const double plate_base = p_dt + (double)J * kj + sides(g, G) * kp;
+        forward(base, plate_base, f_dt, c, s, kp, p_dt, film, flow, ambient, plate, fluid, mean,
+                (const Lanes *)before, block + g * 9);
     }
     for (int64_t g = G - 1; g >= 0; --g) {
         Lanes *y = block + g * 9, *e = y + 3, *next = y + 9;
@@ -209,11 +218,12 @@ static void streaming(const Network *net, const Nodes *at, const double *heat_W,
             for (int64_t k = 1; k < J; ++k)
                 EACH value[g * J + k][l] += ratio[g * J + k][l] * value[(g + 1) * J + k][l];
         }
-        EACH {
-            value[g * J][l] = y[MEAN][l];
-            at->plate_K[b->group[l] + g] = b->ambient[l] + y[PLATE][l];
-            at->coolant_K[b->group[l] + g] = b->ambient[l] + y[FLUID][l];
-        }
+        Lanes plate, fluid;
+        EACH value[g * J][l] = y[MEAN][l];
+        EACH plate[l] = ambient[l] + y[PLATE][l];
+        EACH fluid[l] = ambient[l] + y[FLUID][l];
+        EACH at->plate_K[b->group[l] + g] = plate[l];
+        EACH at->coolant_K[b->group[l] + g] = fluid[l];
         store(net, at, b, g, value + g * J);
     }
     const Lanes *last = block + (G - 1) * 9;
@@ -262,7 +272,7 @@ void lumped_step(const Network *net, const Nodes *at, int64_t p0, int64_t p1, co
         if (net->stream) streaming(net, at, heat_W, dt_s, &b);
         else mixed(net, at, heat_W, dt_s, &b);
         for (int l = 0; l < b.used; ++l) {
-            double *ledger = at->ledger + pack[l] * LEDGER_COLUMNS;
+            double *ledger = at->ledger + pack[l] * Q_COLUMNS;
             ledger[Q_HEAT] += b.put_in[l] * dt_s;
             ledger[Q_AMBIENT] += b.lost[l] * dt_s;
             ledger[Q_COOLANT] += b.carried[l] * dt_s;
@@ -275,6 +285,6 @@ void lumped_step(const Network *net, const Nodes *at, int64_t p0, int64_t p1, co
         if (own_supply) /* heat the chiller moves, or the heater brings */
             power_W += carried > 0.0 ? carried / net->cooling_cop : -carried / net->heating_cop;
         at->auxiliary_W[p] = power_W;
-        at->ledger[p * LEDGER_COLUMNS + Q_AUXILIARY] += power_W * dt_s;
+        at->ledger[p * Q_COLUMNS + Q_AUXILIARY] += power_W * dt_s;
     }
 }
