@@ -44,6 +44,18 @@ __all__ = ["NativeBms", "ParameterError", "bench_native", "contactor_bit", "make
 TICK_MS_MAX = 3_600_000
 _MAGIC = b"BMSCTX01"
 _HEADER = struct.Struct("<8s64sII32s")
+# bms_sink_t of app/bms.h
+_SINK = np.dtype(
+    [("bytes", "u8"), ("capacity", "u4"), ("used", "u4"), ("frames", "u4"), ("dropped", "u4")], align=True
+)
+# bms_record_t of app/slow.h
+RECORD = np.dtype(
+    [
+        *(("sequence", "<u4"), ("uptime_s", "<u4"), ("kind", "u1"), ("id", "u1"), ("step", "u1")),
+        *(("command", "u1"), ("a", "<i4"), ("b", "<i4"), ("min_100uV", "<u2"), ("max_100uV", "<u2")),
+        *(("hottest_ddegC", "<i2"), ("soc_permille", "<u2"), ("crc", "<u4")),
+    ]
+)
 
 
 @functools.cache
@@ -65,6 +77,8 @@ class NativeBms:
     ----------
     params : (n,) of param_dtype, or one mapping per BMS (see firmware/parameters.py)
     variant : build of the firmware, `release` unless a test compares builds
+    telemetry_bytes : room per BMS for the frames of the telemetry between two calls of `telemetry`; without
+        it they are made but not kept, which changes nothing else
 
     Attributes
     ----------
@@ -74,7 +88,10 @@ class NativeBms:
     """
 
     def __init__(
-        self, params: NDArray[np.void] | Sequence[Mapping[str, Any]], variant: str = "release"
+        self,
+        params: NDArray[np.void] | Sequence[Mapping[str, Any]],
+        variant: str = "release",
+        telemetry_bytes: int = 0,
     ) -> None:
         self._firmware = load(variant)
         self.param_dtype = self._firmware.param_dtype
@@ -98,6 +115,11 @@ class NativeBms:
         words = self._firmware.context_size // 8
         self._contexts = np.zeros((self.n, words), dtype=np.uint64)
         self.outputs = np.zeros(self.n, dtype=self.output_dtype)
+        self._buffers = np.zeros((self.n, telemetry_bytes), dtype=np.uint8)
+        self._sinks = np.zeros(self.n, dtype=_SINK)
+        self._sinks["bytes"] = self._buffers.ctypes.data + np.arange(self.n) * telemetry_bytes
+        self._sinks["capacity"] = telemetry_bytes
+        self._sink_address = self._sinks.ctypes.data if telemetry_bytes else None
         self.reset()
 
     def frames(self) -> NDArray[np.void]:
@@ -110,6 +132,8 @@ class NativeBms:
         frames["pack_current_redundant_mA"] = constant["CURRENT_INVALID"]
         frames["pack_voltage_mV"] = constant["VOLTAGE_INVALID"]
         frames["link_voltage_mV"] = constant["VOLTAGE_INVALID"]
+        for sensor in ("insulation_kohm", "pressure_daPa", "gas_ppm"):
+            frames[sensor] = constant["SENSOR_INVALID"]
         frames["sample_period_ticks"] = 1
         return frames
 
@@ -129,7 +153,13 @@ class NativeBms:
         """
         self._check(inputs, (self.n,), n_ticks, tick_ms)
         self._firmware.c.bms_host_step(
-            self._contexts.ctypes.data, inputs.ctypes.data, self.outputs.ctypes.data, self.n, n_ticks, tick_ms
+            self._contexts.ctypes.data,
+            inputs.ctypes.data,
+            self.outputs.ctypes.data,
+            self.n,
+            n_ticks,
+            tick_ms,
+            self._sink_address,
         )
         return self.outputs
 
@@ -153,8 +183,50 @@ class NativeBms:
             len(recording),
             n_ticks,
             tick_ms,
+            self._sink_address,
         )
         return self.outputs
+
+    def telemetry(self) -> list[list[bytes]]:
+        """Frames of each BMS since the last call, oldest first (see telemetry_decode.py).
+
+        What did not fit into telemetry_bytes is missing, and the frames' sequence shows it.
+        """
+        frames: list[list[bytes]] = []
+        for i in range(self.n):
+            raw, at, found = self._buffers[i, : self._sinks["used"][i]].tobytes(), 0, []
+            while at < len(raw):
+                size = int.from_bytes(raw[at : at + 2], "little")
+                found.append(raw[at + 2 : at + 2 + size])
+                at += 2 + size
+            frames.append(found)
+        self._sinks["used"] = 0
+        return frames
+
+    def records(self, i: int) -> NDArray[np.void]:
+        """Lines of the black box of one BMS that are still in its queue (16), oldest first."""
+        context = self._contexts[range(self.n)[i]].ctypes.data
+        line, found = np.zeros(1, dtype=RECORD), []
+        made = self._firmware.c.bms_host_records(context)
+        for index in range(max(0, made - 16), made):
+            if self._firmware.c.bms_host_record(context, index, line.ctypes.data):
+                found.append(line.copy())
+        return np.concatenate(found) if found else np.zeros(0, dtype=RECORD)
+
+    def replace_params(self, i: int, params: NDArray[np.void]) -> str:
+        """Give a running BMS another set, (1,) of param_dtype; the reason, `OK` when it was taken over."""
+        record = np.ascontiguousarray(params, dtype=self.param_dtype).reshape(1)
+        context = self._contexts[range(self.n)[i]].ctypes.data
+        reason = names("PARAM_REASON")[self._firmware.c.bms_host_replace(context, record.ctypes.data)]
+        if reason == "OK":
+            self.params = _params_of(self._contexts, self.param_dtype)
+        return reason
+
+    def sleep(self, i: int, duration_ms: int) -> None:
+        """Time that one parked BMS spends asleep: clocks go on, nothing is measured."""
+        if not 0 <= duration_ms <= TICK_MS_MAX:
+            raise ValueError(f"duration_ms = {duration_ms}: expected 0…{TICK_MS_MAX}")
+        self._firmware.c.bms_host_slept(self._contexts[range(self.n)[i]].ctypes.data, duration_ms)
 
     def _check(self, inputs: NDArray[np.void], shape: tuple[int, ...], n_ticks: int, tick_ms: int) -> None:
         if inputs.dtype != self.input_dtype or inputs.shape != shape or not inputs.flags.c_contiguous:

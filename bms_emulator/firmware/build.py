@@ -33,6 +33,7 @@ WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wpadded", "-Wconversion")
 # Same bits on every machine: IEEE arithmetic as written, no CPU-specific instructions.
 COMMON = (
     *("-std=c11", "-O2", "-g0", "-ffreestanding", "-fno-fast-math", "-ffp-contract=off"),
+    "-fno-strict-aliasing",  # parameter sets are read as words and as fields
     *("-fvisibility=hidden", "-Iinclude"),
     *WARNINGS,
 )

@@ -66,9 +66,9 @@ class _Field(ctypes.Structure):
         ("kind", ctypes.c_int32),
         ("offset", ctypes.c_uint32),
         ("count", ctypes.c_uint32),
-        ("low", ctypes.c_int32),
-        ("high", ctypes.c_int32),
-        ("reserved", ctypes.c_int32),
+        ("is_float", ctypes.c_uint32),
+        ("low", ctypes.c_double),
+        ("high", ctypes.c_double),
     )
 
 
@@ -107,20 +107,31 @@ class Firmware:
         self.c.bms_host_default.argtypes = (pointer,)
         self.c.bms_host_check.argtypes = (pointer, ctypes.POINTER(Verdict))
         self.c.bms_host_init.argtypes = (pointer, pointer)
-        self.c.bms_host_step.argtypes = (pointer, pointer, pointer, u32, u32, u32)
-        self.c.bms_host_play.argtypes = (pointer, pointer, pointer, u32, u32, u32, u32)
+        self.c.bms_host_step.argtypes = (pointer, pointer, pointer, u32, u32, u32, pointer)
+        self.c.bms_host_play.argtypes = (pointer, pointer, pointer, u32, u32, u32, u32, pointer)
+        self.c.bms_host_slept.argtypes = (pointer, u32)
+        self.c.bms_host_replace.argtypes = (pointer, pointer)
+        self.c.bms_host_replace.restype = u32
+        self.c.bms_host_records.argtypes = (pointer,)
+        self.c.bms_host_records.restype = u32
+        self.c.bms_host_record.argtypes = (pointer, u32, pointer)
+        self.c.bms_host_record.restype = u32
+        self.c.bms_host_fmath.argtypes = (u32, pointer, pointer, u32)
         self.c.bms_host_set_soc.argtypes = (pointer, u32)
         self.c.bms_host_sane.argtypes = (pointer,)
-        for function in ("default", "step", "play", "set_soc"):
+        for function in ("default", "step", "play", "set_soc", "slept", "fmath"):
             getattr(self.c, f"bms_host_{function}").restype = None
         self.param_dtype = self._dtype(0)
         self.input_dtype = self._dtype(1)
         self.output_dtype = self._dtype(2)
         self.context_size = int(self.c.bms_host_size(3))
 
-    def param_fields(self) -> list[tuple[str, int, int]]:
-        """Name, lowest and highest allowed value of every parameter field."""
-        return [(field.name.decode(), field.low, field.high) for field in self._fields(0)]
+    def param_fields(self) -> list[tuple[str, int | float, int | float]]:
+        """Name, lowest and highest allowed value of every parameter field; float where the field is one."""
+        return [
+            (field.name.decode(), *(x if field.is_float else int(x) for x in (field.low, field.high)))
+            for field in self._fields(0)
+        ]
 
     def _fields(self, which: int) -> list[_Field]:
         first = ctypes.POINTER(_Field)()
@@ -132,7 +143,7 @@ class Firmware:
         rows: list[tuple[Any, ...]] = []
         for field in fields:
             name = field.name.decode()
-            kind = f"{'i' if field.kind < 0 else 'u'}{abs(field.kind)}"
+            kind = f"{'f' if field.is_float else 'i' if field.kind < 0 else 'u'}{abs(field.kind)}"
             levels = len(names("LEVEL"))
             shape: tuple[int, ...] = (field.count,) if field.count else ()
             if name.startswith("limit_") and field.count:
@@ -140,6 +151,8 @@ class Firmware:
             rows.append((name, f"<{kind}", shape) if shape else (name, f"<{kind}"))
         dtype = np.dtype(rows, align=True)
         offsets = [dtype.fields[field.name.decode()][1] for field in fields] if dtype.fields else []
+        if dtype.itemsize + 4 == self.c.bms_host_size(which):  # the filler of the parameter set
+            dtype = np.dtype([*rows, ("filler", "<i4")], align=True)
         if offsets != [field.offset for field in fields] or dtype.itemsize != self.c.bms_host_size(which):
             raise RuntimeError(f"the library {self.build} lays out struct {which} differently from numpy")
         return dtype

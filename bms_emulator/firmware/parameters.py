@@ -98,9 +98,12 @@ def check_params(params: NDArray[np.void], firmware: Firmware | None = None) -> 
             field, _, _ = firmware.param_fields()[verdict.field]
             reason = names("PARAM_REASON")[verdict.reason]
             element = _element_name(field, verdict.index, params.dtype)
+            words = np.array([verdict.value, verdict.low, verdict.high], dtype="<i4")
+            value, low, high = (
+                [f"{x:g}" for x in words.view("<f4")] if params.dtype[field].base.kind == "f" else words
+            )
             raise ParameterError(
-                f"parameters[{i}]: {element} = {verdict.value} refused ({reason}); "
-                f"allowed {verdict.low}…{verdict.high}",
+                f"parameters[{i}]: {element} = {value} refused ({reason}); allowed {low}…{high}",
                 reason,
                 field,
             )
@@ -123,7 +126,9 @@ def _assign(record: NDArray[np.void], key: str, value: Any, where: str) -> None:
     if field not in fields:
         _unknown(where, key, field, fields)
     shape = record.dtype[field].shape
-    if not shape and not path:
+    if record.dtype[field].base.kind == "f":
+        _assign_float(record, field, path, value, where, key)
+    elif not shape and not path:
         record[field] = _integer(value, where, key)
     elif path:
         rows = names(_ROWS[field.split("_")[0]]) if field.split("_")[0] in _ROWS else ()
@@ -152,6 +157,28 @@ def _assign(record: NDArray[np.void], key: str, value: Any, where: str) -> None:
         target[: len(flat)] = flat
         if field in _OCV:
             record["ocv_n"] = len(flat)
+
+
+def _assign_float(
+    record: NDArray[np.void], field: str, path: list[str], value: Any, where: str, key: str
+) -> None:
+    """A float or a whole array of them; elements by number. NaN is left to the firmware, which refuses it."""
+    target = record[field].reshape(-1)
+    try:
+        numbers = np.asarray(value, dtype=np.float32).reshape(-1)
+        index = slice(None) if not path else int(path[0])
+    except (TypeError, ValueError):
+        raise ParameterError(f"{where}: {key} = {value!r} is not a number", "NOT_A_NUMBER", field) from None
+    if path and not (len(path) == 1 and 0 <= int(path[0]) < target.size):
+        raise ParameterError(
+            f"{where}: {key}: {field} has elements 0…{target.size - 1}", "UNKNOWN_KEY", field
+        )
+    expected = 1 if path else target.size
+    if numbers.size != expected:
+        raise ParameterError(
+            f"{where}: {key} has {numbers.size} elements, {expected} expected", "WRONG_LENGTH", field
+        )
+    target[index] = numbers if not path else numbers[0]
 
 
 def _integer(value: Any, where: str, key: str) -> int:

@@ -27,7 +27,26 @@ uint32_t bms_init(bms_ctx_t *ctx, const bms_params_t *params) {
     ctx->step = STEP_OFF;
     ctx->close_armed = 1;
     ctx->first_fault = BMS_NO_FAULT;
+    ctx->slow_in_ms = 1; /* the first tick hands over */
+    bms_abuse_start(&ctx->slow, &ctx->params);
+    ctx->result = ctx->slow.result;
     return reason;
+}
+
+uint32_t bms_params_replace(bms_ctx_t *ctx, const bms_params_t *params) {
+    const uint32_t reason = bms_params_check(params).reason;
+    if (reason != PARAM_OK) {
+        return reason;
+    }
+    if (params->n_groups != ctx->params.n_groups || params->n_temps != ctx->params.n_temps) {
+        return PARAM_SET_DESIGN; /* wiring is no parameter of a running pack */
+    }
+    const uint32_t soc_ppm = bms_soc_ppm(ctx);
+    ctx->params = *params;
+    ctx->capacity_mAms = (int64_t)params->capacity_mAh * 3600000;
+    ctx->charge_mAms = ctx->capacity_mAms * (int64_t)soc_ppm / 1000000;
+    bms_evaluate(ctx); /* limits and ramps of the present frame by the new set */
+    return PARAM_OK;
 }
 
 void bms_tick(bms_ctx_t *ctx, const bms_inputs_t *in, uint32_t tick_ms) {
@@ -40,9 +59,15 @@ void bms_tick(bms_ctx_t *ctx, const bms_inputs_t *in, uint32_t tick_ms) {
         bms_sample_arrived(ctx, in);
     }
     ctx->sample_age_ms = fresh ? tick_ms : add_saturating(ctx->sample_age_ms, tick_ms);
+    for (uint32_t source = 0; source < 3; ++source) {
+        ctx->source_age_ms[source] = add_saturating(ctx->source_age_ms[source], tick_ms);
+    }
     if (fresh || NAIVE) {
         bms_evaluate(ctx);
         bms_cooling(ctx);
+    }
+    if (fresh) {
+        bms_runaway_sample(ctx);
     }
 
     /* Bounded, so that a garbage period cannot switch the staleness check off for good. */
@@ -51,6 +76,7 @@ void bms_tick(bms_ctx_t *ctx, const bms_inputs_t *in, uint32_t tick_ms) {
     const uint64_t period_ms = (uint64_t)period_ticks * tick_ms;
 
     bms_limits_tick(ctx, tick_ms);
+    bms_runaway_tick(ctx, tick_ms);
     const uint64_t nok = bms_diag_conditions(ctx, period_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)period_ms);
     bms_diag_tick(ctx, nok, tick_ms);
     bms_diag_reset(ctx, nok, in->request);
@@ -59,6 +85,8 @@ void bms_tick(bms_ctx_t *ctx, const bms_inputs_t *in, uint32_t tick_ms) {
     bms_balancing_tick(ctx, fresh, tick_ms);
     bms_derate_tick(ctx, tick_ms);
     ctx->request_before = in->request;
+    bms_trace_tick(ctx, fresh);
+    bms_handover_tick(ctx, tick_ms);
 }
 
 void bms_settle(bms_ctx_t *ctx) { bms_balancing_book(ctx); }
@@ -121,7 +149,26 @@ void bms_read(const bms_ctx_t *ctx, bms_outputs_t *out) {
     out->state = (uint8_t)bms_step_state(ctx->step);
     out->step = ctx->step;
     out->contactor_command = ctx->command;
-    out->cooling_percent = ctx->cooling_percent;
+    out->cooling_percent = (uint8_t)bms_cooling_request(ctx);
     out->first_fault = ctx->first_fault;
     out->soc_known = ctx->soc_known;
+    const bms_result_t *result = &ctx->result;
+    out->parked = result->park && ctx->step == STEP_STANDBY && !(ctx->request_before & MASK(REQUEST_BIT_CLOSE));
+    out->runaway = ctx->runaway.flags;
+    out->safety_ppm = result->safety_ppm;
+    out->soc_estimate_ppm = result->soc_estimate_ppm;
+    out->soc_sigma_ppm = result->soc_sigma_ppm;
+    out->soc_min_ppm = result->soc_min_ppm;
+    out->soc_max_ppm = result->soc_max_ppm;
+    out->soh_capacity_ppm = result->soh_capacity_ppm;
+    out->soh_resistance_ppm = result->soh_resistance_ppm;
+    out->sop_discharge_10s_W = result->sop_W[0];
+    out->sop_discharge_60s_W = result->sop_W[1];
+    out->sop_charge_10s_W = result->sop_W[2];
+    out->sop_charge_60s_W = result->sop_W[3];
+    out->wake_in_s = out->parked ? result->wake_in_s : 0;
+    out->rate_max_mK_per_s = ctx->runaway.rate_max_mK_per_s;
+    out->telemetry_sequence = result->telemetry_sequence;
+    out->overruns = add_saturating(ctx->rt_overruns, ctx->slow_overruns);
+    out->release = BMS_RELEASE;
 }

@@ -38,6 +38,35 @@ void bms_settle(bms_ctx_t *ctx);
 
 void bms_read(const bms_ctx_t *ctx, bms_outputs_t *out);
 
+/* ---- the part without a deadline ---- */
+
+/* Frames of telemetry, each after its length as 16 bits, little-endian. A frame that does not fit is dropped and
+ * counted; the firmware's own state does not depend on the sink. */
+typedef struct {
+    uint8_t *bytes;
+    uint32_t capacity;
+    uint32_t used;
+    uint32_t frames;
+    uint32_t dropped;
+} bms_sink_t;
+
+/* 1 when a snapshot waits: once per second on the target, once per tick when ticks are longer. */
+uint32_t bms_slow_due(const bms_ctx_t *ctx);
+
+/* Estimates, State of Safety, telemetry, black box, parking from the waiting snapshot. May be interrupted by
+ * bms_tick at any point. Its results act from the next snapshot on. sink may be null. */
+void bms_slow_step(bms_ctx_t *ctx, bms_sink_t *sink);
+
+/* Time that passed asleep, without a measurement: clocks and rests go on, no limit counts it. */
+void bms_slept(bms_ctx_t *ctx, uint32_t ms);
+
+/* The caller found that a tick came late. */
+void bms_note_overrun(bms_ctx_t *ctx);
+
+/* A checked set takes the place of the present one; what was learnt is kept, capacity scales the charge. Between two
+ * ticks only. Returns the reason when refused (nothing changes). */
+uint32_t bms_params_replace(bms_ctx_t *ctx, const bms_params_t *params);
+
 /* Sets the charge, e.g. from what was stored before the last power-down. */
 void bms_set_soc(bms_ctx_t *ctx, uint32_t soc_ppm);
 

@@ -65,8 +65,9 @@ void bms_derate_tick(bms_ctx_t *ctx, uint32_t tick_ms) {
     const int64_t maximum_mA[2] = {p->current_max_charge_mA, p->current_max_discharge_mA};
     const uint32_t soc_ramp[2] = {RAMP_CHARGE_BY_SOC, RAMP_DISCHARGE_BY_SOC};
     for (uint32_t direction = 0; direction < 2; ++direction) {
-        const int32_t factor =
-            lowest_factor(p, soc_ramp[direction], soc_ppm, ctx->measured.factor_q16[direction]);
+        const int32_t safe = ctx->result.safety_q16;
+        const int32_t measured = ctx->measured.factor_q16[direction];
+        const int32_t factor = lowest_factor(p, soc_ramp[direction], soc_ppm, safe < measured ? safe : measured);
         int64_t target_uA = maximum_mA[direction] * 1000 * factor / 65536;
         if (ctx->limit_active & rsl_mask[direction]) {
             target_uA = target_uA * p->rsl_factor_permille / 1000;

@@ -19,6 +19,10 @@ static const uint8_t diag_of_limit[LIMIT_COUNT] = {BMS_LIMIT_LIST(DIAG_OF_LIMIT)
 _Static_assert(DIAG_MAIN_PLUS_STUCK_OPEN + CONTACTOR_BIT_PRECHARGE == DIAG_PRECHARGE_STUCK_OPEN, "order");
 _Static_assert(DIAG_MAIN_PLUS_WELDED + CONTACTOR_BIT_PRECHARGE == DIAG_PRECHARGE_WELDED, "order");
 
+static uint32_t is_old(const bms_ctx_t *ctx, uint32_t source, int32_t stale_ms, uint32_t period_ms) {
+    return ctx->source_age_ms[source] > add_saturating((uint32_t)stale_ms, period_ms);
+}
+
 uint64_t bms_diag_conditions(const bms_ctx_t *ctx, uint32_t period_ms) {
     const bms_measured_t *m = &ctx->measured;
     uint64_t nok = m->nok | ctx->sticky_nok;
@@ -29,6 +33,13 @@ uint64_t bms_diag_conditions(const bms_ctx_t *ctx, uint32_t period_ms) {
     }
     nok |= ctx->sample_age_ms > period_ms ? BIT64(DIAG_SAMPLE_STALE) : 0;
     nok |= ctx->params_bad ? BIT64(DIAG_PARAMETERS_INVALID) : 0;
+    nok |= bms_runaway_conditions(ctx);
+    nok |= is_old(ctx, 0, ctx->params.voltage_stale_ms, period_ms) ? BIT64(DIAG_CELL_VOLTAGE_STALE) : 0;
+    nok |= is_old(ctx, 1, ctx->params.temperature_stale_ms, period_ms) ? BIT64(DIAG_TEMPERATURE_STALE) : 0;
+    nok |= is_old(ctx, 2, ctx->params.current_stale_ms, period_ms) ? BIT64(DIAG_CURRENT_STALE) : 0;
+    nok |= ctx->result.safety_low ? BIT64(DIAG_SAFETY_LOW) : 0;
+    nok |= ctx->overrun_ms != 0 ? BIT64(DIAG_RT_OVERRUN) : 0;
+    nok |= ctx->slow_late ? BIT64(DIAG_SLOW_OVERRUN) : 0;
     if (ctx->step == STEP_RETRY_PAUSE && ctx->precharge_tries >= ctx->params.precharge_tries) {
         nok |= BIT64(DIAG_PRECHARGE_FAILED);
     }

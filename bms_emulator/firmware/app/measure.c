@@ -113,6 +113,14 @@ void bms_sample_arrived(bms_ctx_t *ctx, const bms_inputs_t *in) {
     sticky |= stuck_voltages(ctx, in) ? BIT64(DIAG_CELL_VOLTAGE_STUCK) : 0;
     sticky |= stuck_temperatures(ctx, in) ? BIT64(DIAG_TEMPERATURE_STUCK) : 0;
     ctx->sticky_nok = sticky;
+    /* A frame that comes with a source's old counter brings nothing new of that source. */
+    const uint8_t counter[3] = {in->voltage_sample, in->temperature_sample, in->current_sample};
+    for (uint32_t source = 0; source < 3; ++source) {
+        if (counter[source] == 0 || counter[source] != ctx->source_counter[source]) {
+            ctx->source_age_ms[source] = 0;
+        }
+        ctx->source_counter[source] = counter[source];
+    }
     ctx->frame = *in;
     ctx->have_sample = 1;
     ctx->command_samples = (uint8_t)(ctx->command_samples < 255 ? ctx->command_samples + 1 : 255);
@@ -155,6 +163,7 @@ static uint64_t cell_voltages(const bms_params_t *p, const bms_inputs_t *frame, 
     m->cell_min_index = (uint16_t)min_index;
     m->cell_max_index = (uint16_t)max_index;
     m->cell_mean_100uV = (uint16_t)(sum / usable);
+    m->peers_100uV = (uint16_t)(usable > 2 ? (sum - min - max) / (usable - 2) : sum / usable);
     m->signal[SIGNAL_CELL_V_MIN] = (int32_t)min;
     m->signal[SIGNAL_CELL_V_MAX] = (int32_t)max;
     m->signal[SIGNAL_CELL_V_SPREAD] = (int32_t)(max - min);
@@ -166,13 +175,14 @@ static uint64_t cell_voltages(const bms_params_t *p, const bms_inputs_t *frame, 
 static uint64_t cell_temperatures(const bms_params_t *p, const bms_inputs_t *frame, bms_measured_t *m) {
     const uint32_t n = (uint32_t)p->n_temps;
     uint32_t missing = 0, usable = 0, min_index = 0, max_index = 0;
-    int32_t min = INT32_MAX, max = INT32_MIN;
+    int32_t min = INT32_MAX, max = INT32_MIN, sum = 0;
     for (uint32_t i = 0; i < n; ++i) {
         const int32_t t = frame->cell_temperature_ddegC[i];
         if (t == BMS_TEMPERATURE_INVALID) {
             ++missing;
         } else if (t >= p->temperature_plausible_min_ddegC && t <= p->temperature_plausible_max_ddegC) {
             ++usable;
+            sum += t;
             if (t < min) {
                 min = t;
                 min_index = i;
@@ -195,6 +205,8 @@ static uint64_t cell_temperatures(const bms_params_t *p, const bms_inputs_t *fra
     m->signal[SIGNAL_CELL_T_MIN] = min;
     m->signal[SIGNAL_CELL_T_MAX] = max;
     m->signal[SIGNAL_CELL_T_SPREAD] = max - min;
+    m->peers_ddegC = (int16_t)(usable > 2 ? (sum - min - max) / (int32_t)(usable - 2) : sum / (int32_t)usable);
+    nok |= usable > 2 && min < m->peers_ddegC - p->temperature_outlier_ddegC ? BIT64(DIAG_TEMPERATURE_OUTLIER) : 0;
     m->signal_valid |= MASK(SIGNAL_CELL_T_MIN) | MASK(SIGNAL_CELL_T_MAX) | MASK(SIGNAL_CELL_T_SPREAD);
     return nok;
 }
@@ -236,11 +248,28 @@ static uint64_t pack_signals(const bms_params_t *p, const bms_inputs_t *frame, b
     return nok;
 }
 
+/* Sensors that not every pack has; the sentinel says so, and only what the parameters require is missed. */
+static uint64_t other_sensors(const bms_params_t *p, const bms_inputs_t *frame, bms_measured_t *m) {
+    const uint16_t value[3] = {frame->insulation_kohm, frame->pressure_daPa, frame->gas_ppm};
+    const uint32_t signal[3] = {SIGNAL_INSULATION, SIGNAL_PRESSURE, SIGNAL_GAS};
+    uint64_t nok = 0;
+    for (uint32_t i = 0; i < 3; ++i) {
+        if (value[i] != BMS_SENSOR_INVALID) {
+            m->signal[signal[i]] = value[i];
+            m->signal_valid |= MASK(signal[i]);
+        } else if (p->sensors_required & (int32_t)MASK(i)) {
+            nok |= BIT64(DIAG_SENSOR_MISSING);
+        }
+    }
+    return nok;
+}
+
 void bms_evaluate(bms_ctx_t *ctx) {
     bms_measured_t m = {0};
     m.nok |= cell_voltages(&ctx->params, &ctx->frame, &m);
     m.nok |= cell_temperatures(&ctx->params, &ctx->frame, &m);
     m.nok |= pack_signals(&ctx->params, &ctx->frame, &m);
+    m.nok |= other_sensors(&ctx->params, &ctx->frame, &m);
     bms_limits_evaluate(&ctx->params, &m);
     bms_derate_evaluate(&ctx->params, &m);
     ctx->measured = m;

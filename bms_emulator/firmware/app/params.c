@@ -17,9 +17,35 @@ typedef struct {
 #define RANGE_ARRAY(name, count, low, high) {WORD(name), count, low, high},
 static const range_row_t ranges[] = {BMS_PARAM_FIELDS(RANGE_SCALAR, RANGE_ARRAY)};
 
+typedef struct {
+    uint32_t offset;
+    uint32_t count;
+    float low;
+    float high;
+} float_row_t;
+static const float_row_t float_ranges[] = {BMS_PARAM_FLOATS(RANGE_SCALAR, RANGE_ARRAY)};
+
+/* Whole numbers first, then floats; the last one is the schema. */
 #define FIELD_SCALAR(name, low, high) FIELD_##name,
 #define FIELD_ARRAY(name, count, low, high) FIELD_##name,
-enum { BMS_PARAM_FIELDS(FIELD_SCALAR, FIELD_ARRAY) FIELD_COUNT };
+enum { BMS_PARAM_FIELDS(FIELD_SCALAR, FIELD_ARRAY) INTEGER_COUNT };
+enum { FIELD_BEFORE_FLOATS = INTEGER_COUNT - 1, BMS_PARAM_FLOATS(FIELD_SCALAR, FIELD_ARRAY) FIELD_schema };
+
+/* upper > lower, both float */
+#define FLOAT_PAIR(upper, lower) {FIELD_##upper, WORD(upper), WORD(lower)},
+static const struct {
+    uint32_t upper, upper_word, lower_word;
+} float_pairs[] = {FLOAT_PAIR(abuse_inevitable_K, abuse_onset_K) EST_PARAM_PAIRS(FLOAT_PAIR)};
+
+typedef union {
+    float value;
+    int32_t bits;
+} float_bits_t;
+
+static int32_t bits_of(float value) {
+    const float_bits_t word = {.value = value};
+    return word.bits;
+}
 
 typedef struct {
     int32_t low;
@@ -50,6 +76,8 @@ static const struct {
     PAIR(current_plausible_mA, current_max_discharge_mA),
     PAIR(current_plausible_mA, rest_current_mA),
     PAIR(cell_min_100uV, deep_discharge_100uV),
+    PAIR(safety_full_ppm, safety_zero_ppm),
+    PAIR(telemetry_key_s, telemetry_silence_s),
 };
 
 static bms_param_verdict_t refuse(uint32_t reason, uint32_t field, uint32_t index, int32_t value, int32_t low,
@@ -77,7 +105,7 @@ static uint32_t first_unused(uint32_t field) {
 
 static bms_param_verdict_t check_ranges(const bms_params_t *params) {
     const int32_t *words = (const int32_t *)params;
-    for (uint32_t field = 0; field < FIELD_COUNT; ++field) {
+    for (uint32_t field = 0; field < INTEGER_COUNT; ++field) {
         const range_row_t *row = &ranges[field];
         const uint32_t unused = first_unused(field);
         for (uint32_t i = 0; i < row->count; ++i) {
@@ -89,6 +117,39 @@ static bms_param_verdict_t check_ranges(const bms_params_t *params) {
                 return refuse(PARAM_OUT_OF_RANGE, field, i, value, row->low, row->high);
             }
         }
+    }
+    return refuse(PARAM_OK, 0, 0, 0, 0, 0);
+}
+
+/* Values and bounds of a float row travel in the verdict as their bits. */
+static bms_param_verdict_t check_floats(const bms_params_t *params) {
+    const int32_t *words = (const int32_t *)params;
+    for (uint32_t row = 0; row < sizeof float_ranges / sizeof float_ranges[0]; ++row) {
+        const float_row_t *range = &float_ranges[row];
+        for (uint32_t i = 0; i < range->count; ++i) {
+            const float_bits_t word = {.bits = words[range->offset + i]};
+            const uint32_t finite = (word.bits & 0x7F800000) != 0x7F800000;
+            if (!finite || !(word.value >= range->low && word.value <= range->high)) {
+                return refuse(finite ? PARAM_OUT_OF_RANGE : PARAM_NOT_FINITE, INTEGER_COUNT + row, i, word.bits,
+                              bits_of(range->low), bits_of(range->high));
+            }
+        }
+    }
+    for (uint32_t i = 0; i < sizeof float_pairs / sizeof float_pairs[0]; ++i) {
+        const float_bits_t upper = {.bits = words[float_pairs[i].upper_word]};
+        const float_bits_t lower = {.bits = words[float_pairs[i].lower_word]};
+        if (!(upper.value > lower.value)) {
+            return refuse(PARAM_PAIR_ORDER, float_pairs[i].upper, 0, upper.bits, lower.bits,
+                          bits_of(float_ranges[float_pairs[i].upper - INTEGER_COUNT].high));
+        }
+    }
+    if (params->schema != BMS_PARAM_SCHEMA) {
+        return refuse(PARAM_SET_SCHEMA, FIELD_schema, 0, params->schema, BMS_PARAM_SCHEMA, BMS_PARAM_SCHEMA);
+    }
+    const uint32_t fault = est_params_fault((const est_params_t *)&params->est_ocv_V);
+    if (fault != 0) {
+        return refuse(PARAM_OCV_NOT_RISING, FIELD_est_ocv_V, fault - 1, bits_of(params->est_ocv_V[fault - 1]), bits_of(0.0f),
+                      bits_of(6.0f));
     }
     return refuse(PARAM_OK, 0, 0, 0, 0, 0);
 }
@@ -157,6 +218,10 @@ bms_param_verdict_t bms_params_check(const bms_params_t *p) {
         if (upper <= lower) {
             return refuse(PARAM_PAIR_ORDER, pairs[i].upper, 0, upper, lower + 1, ranges[pairs[i].upper].high);
         }
+    }
+    verdict = check_floats(p);
+    if (verdict.reason != PARAM_OK) {
+        return verdict;
     }
     verdict = check_limits(p);
     if (verdict.reason != PARAM_OK) {
@@ -302,6 +367,11 @@ void bms_params_default(bms_params_t *p) {
               n * 100, 500, 200);
     set_limit(p, LIMIT_CELL_VOLTAGE_SPREAD, 1000, 3000, 10000, 200, 1000, 1000);
     set_limit(p, LIMIT_CELL_TEMPERATURE_SPREAD, 80, 150, 300, 20, 1000, 1000);
+    /* ISO 6469-3: 500 and 100 ohm per volt of the full pack. */
+    const int32_t full_V = clamped((int64_t)n * v_max / 10000 + 1, 1, 1800);
+    set_limit(p, LIMIT_INSULATION_LOW, full_V, full_V / 2, full_V / 10, 2 + full_V / 50, 5000, 5000);
+    set_limit(p, LIMIT_PRESSURE_HIGH, 500, 1000, 2000, 50, 500, 100);
+    set_limit(p, LIMIT_GAS_HIGH, 500, 1000, 4000, 50, 1000, 1000); /* a tenth of the lower limit of hydrogen */
 
     for (uint32_t i = 0; i < BMS_DIAG_CAPACITY; ++i) {
         p->diag_set_ms[i] = i < DIAG_COUNT ? diag_times[i][0] : 0;
@@ -320,4 +390,68 @@ void bms_params_default(bms_params_t *p) {
     set_ramp(p, RAMP_DISCHARGE_BY_COLD, -200, 0);
     set_ramp(p, RAMP_CHARGE_BY_SOC, 1000000, 980000);
     set_ramp(p, RAMP_DISCHARGE_BY_SOC, 0, 30000);
+
+    p->sensors_required = 0;
+    p->voltage_stale_ms = 200;
+    p->temperature_stale_ms = 2000;
+    p->current_stale_ms = 100;
+    p->temperature_outlier_ddegC = 200;
+
+    p->runaway_t_max_ddegC = 600;
+    p->runaway_collapse_permille = 250;
+    p->runaway_rate_mK_per_s = 1000;
+    p->runaway_hold_ms = 3000;
+    p->early_rate_mK_per_s = BMS_EARLY_RATE_DEFAULT;
+    p->early_rise_ddegC = 30;
+    p->early_hold_ms = 5000;
+    p->vent_pressure_daPa = 50;
+    p->vent_gas_ppm = 200;
+    p->vent_memory_ms = 30000;
+
+    p->safety_warn_ppm = 900000;
+    p->safety_full_ppm = 950000;
+    p->safety_zero_ppm = 700000;
+
+    p->telemetry_voltage_100uV = 10;
+    p->telemetry_temperature_ddegC = 5;
+    p->telemetry_current_mA = at_least(capacity_mAh / 100, 10);
+    p->telemetry_silence_s = 60;
+    p->telemetry_key_s = 600;
+    p->telemetry_event_s = 5;
+    p->telemetry_snapshot_s = 86400;
+
+    p->park_after_s = 600;
+    p->park_wake_s = 1800;
+    p->park_wake_alert_s = 60;
+    p->park_awake_s = 5;
+    p->park_alert_ddegC = 450;
+
+    /* Hatchard et al., J. Electrochem. Soc. 148 (2001) A755; Kim et al., J. Power Sources 170 (2007) 476; heats per kg
+     * of cell are H * W * start / 2580 kg/m3. Cell: LG M50 class, 21700. */
+    static const float ln_A[4] = {35.0498f, 30.8498f, 31.8306f, 59.2018f};
+    static const float E_over_R_K[4] = {16247.3f, 16247.3f, 16790.9f, 32956.5f};
+    static const float heat_J_per_kg[4] = {9120.9f, 304140.0f, 142666.0f, 24446.1f};
+    static const float start[4] = {0.15f, 0.75f, 0.04f, 1.0f};
+    for (uint32_t k = 0; k < 4; ++k) {
+        p->abuse_ln_A[k] = ln_A[k];
+        p->abuse_E_over_R_K[k] = E_over_R_K[k];
+        p->abuse_heat_J_per_kg[k] = heat_J_per_kg[k];
+        p->abuse_start[k] = start[k];
+    }
+    p->abuse_anode_z = 0.033f;
+    p->abuse_starts_K = 323.15f;
+    p->abuse_onset_K = 363.15f;
+    p->abuse_inevitable_K = 483.15f;
+    p->abuse_scale = 1.0f;
+    p->cell_mass_kg = 0.0685f;
+    p->cell_cp_J_per_kgK = 900.0f;
+    p->cell_core_share = 0.7f;
+    p->cell_core_K_per_W = 3.0f;
+    p->cell_surface_K_per_W = 10.0f;
+    /* Whole cells of 5 Ah share the current of a group. */
+    const int32_t cells = at_least(capacity_mAh / 5000, 1);
+    p->cell_parallel = (float)(cells > 200 ? 200 : cells);
+    p->cell_resistance_ohm = 0.03f / p->cell_parallel;
+    est_params_default((est_params_t *)&p->est_ocv_V, (float)capacity_mAh * 0.001f);
+    p->schema = BMS_PARAM_SCHEMA;
 }

@@ -55,5 +55,27 @@ void bms_derate_evaluate(const bms_params_t *params, bms_measured_t *measured);
 void bms_derate_tick(bms_ctx_t *ctx, uint32_t tick_ms);
 /* cooling.c */
 void bms_cooling(bms_ctx_t *ctx);
+uint32_t bms_cooling_request(const bms_ctx_t *ctx);
+/* runaway.c */
+void bms_runaway_sample(bms_ctx_t *ctx);
+void bms_runaway_tick(bms_ctx_t *ctx, uint32_t tick_ms);
+uint64_t bms_runaway_conditions(const bms_ctx_t *ctx);
+/* handover.c */
+void bms_trace_tick(bms_ctx_t *ctx, uint32_t fresh);
+void bms_handover_tick(bms_ctx_t *ctx, uint32_t tick_ms);
+/* estimate.c */
+void bms_estimate_step(bms_slow_t *slow, const bms_params_t *params, const bms_snapshot_t *snapshot);
+/* abuse.c */
+void bms_abuse_start(bms_slow_t *slow, const bms_params_t *params);
+void bms_abuse_step(bms_slow_t *slow, const bms_params_t *params, const bms_snapshot_t *snapshot);
+/* telemetry.c */
+void bms_telemetry_step(bms_slow_t *slow, const bms_params_t *params, const bms_snapshot_t *snapshot,
+                        const bms_trace_t *trace, bms_sink_t *sink);
+/* blackbox.c */
+void bms_blackbox_step(bms_slow_t *slow, const bms_snapshot_t *snapshot);
+void bms_blackbox_add(bms_blackbox_t *box, const bms_snapshot_t *snapshot, uint32_t kind, uint32_t id, int32_t a,
+                      int32_t b);
+/* parked.c */
+void bms_parked_step(bms_slow_t *slow, const bms_params_t *params, const bms_snapshot_t *snapshot);
 
 #endif

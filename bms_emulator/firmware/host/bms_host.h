@@ -11,9 +11,9 @@ typedef struct {
     int32_t kind; /* size in bytes, negative when signed */
     uint32_t offset;
     uint32_t count; /* 0 = scalar */
-    int32_t low;    /* parameters only */
-    int32_t high;
-    int32_t reserved;
+    uint32_t is_float;
+    double low; /* parameters only */
+    double high;
 } bms_field_t;
 
 enum { BMS_STRUCT_PARAMS, BMS_STRUCT_INPUTS, BMS_STRUCT_OUTPUTS, BMS_STRUCT_CTX };
@@ -24,10 +24,18 @@ BMS_EXPORT void bms_host_default(bms_params_t *params);
 BMS_EXPORT uint32_t bms_host_check(const bms_params_t *params, bms_param_verdict_t *verdict);
 BMS_EXPORT uint32_t bms_host_init(bms_ctx_t *ctx, const bms_params_t *params);
 BMS_EXPORT void bms_host_step(bms_ctx_t *ctx, const bms_inputs_t *in, bms_outputs_t *out, uint32_t n,
-                              uint32_t n_ticks, uint32_t tick_ms);
-/* A recording: frames[t * n + i], n_ticks each; outputs are those after the last. */
+                              uint32_t n_ticks, uint32_t tick_ms, bms_sink_t *sinks);
+/* A recording: frames[t * n + i], n_ticks each; outputs are those after the last. sinks: one each, or null. */
 BMS_EXPORT void bms_host_play(bms_ctx_t *ctx, const bms_inputs_t *frames, bms_outputs_t *out, uint32_t n,
-                              uint32_t n_frames, uint32_t n_ticks, uint32_t tick_ms);
+                              uint32_t n_frames, uint32_t n_ticks, uint32_t tick_ms, bms_sink_t *sinks);
+BMS_EXPORT void bms_host_slept(bms_ctx_t *ctx, uint32_t ms);
+BMS_EXPORT uint32_t bms_host_replace(bms_ctx_t *ctx, const bms_params_t *params);
+/* Lines of the black box made since start. */
+BMS_EXPORT uint32_t bms_host_records(const bms_ctx_t *ctx);
+/* One line of the black box; 0 when it was never made or is overwritten. */
+BMS_EXPORT uint32_t bms_host_record(const bms_ctx_t *ctx, uint32_t index, bms_record_t *record);
+/* For tests of the arithmetic: which 0 exp(x), x <= 0; 1 1 - exp(-x), x >= 0; 2 square root. */
+BMS_EXPORT void bms_host_fmath(uint32_t which, const float *x, float *y, uint32_t n);
 BMS_EXPORT void bms_host_set_soc(bms_ctx_t *ctx, uint32_t soc_ppm);
 /* 1 when every index inside a foreign context is in range, so that it may be run. */
 BMS_EXPORT uint32_t bms_host_sane(const bms_ctx_t *ctx);

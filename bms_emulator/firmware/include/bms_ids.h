@@ -20,6 +20,7 @@
 #define BMS_TEMPERATURE_INVALID (-32768)
 #define BMS_CURRENT_INVALID (-2147483647)
 #define BMS_VOLTAGE_INVALID 4294967295
+#define BMS_SENSOR_INVALID 65535
 #define BMS_NO_FAULT 255
 
 #define BMS_TICK_MS 10
@@ -76,7 +77,10 @@
     X(PACK_V)            /* mV */ \
     X(CELL_V_SPREAD)     /* 100 uV, highest minus lowest */ \
     X(CELL_T_SPREAD)     /* 0.1 K, hottest minus coldest */ \
-    X(SOC)               /* ppm */
+    X(SOC)               /* ppm */ \
+    X(INSULATION)        /* kohm */ \
+    X(PRESSURE)          /* 10 Pa above ambient */ \
+    X(GAS)               /* ppm of combustible gas */
 
 /* Three-level limits. X(name, signal, side, gate, derates, lowest trip allowed, highest trip allowed)
  * gate: the limit counts ALWAYS, only while CHARGING, or only while NOT_CHARGING.
@@ -94,7 +98,10 @@
     X(PACK_OVERVOLTAGE, PACK_V, ABOVE, ALWAYS, 1, 100, 2000000) \
     X(PACK_UNDERVOLTAGE, PACK_V, BELOW, ALWAYS, 2, 0, 2000000) \
     X(CELL_VOLTAGE_SPREAD, CELL_V_SPREAD, ABOVE, ALWAYS, 3, 10, 60000) \
-    X(CELL_TEMPERATURE_SPREAD, CELL_T_SPREAD, ABOVE, ALWAYS, 3, 1, 3000)
+    X(CELL_TEMPERATURE_SPREAD, CELL_T_SPREAD, ABOVE, ALWAYS, 3, 1, 3000) \
+    X(INSULATION_LOW, INSULATION, BELOW, ALWAYS, 0, 0, 60000) \
+    X(PRESSURE_HIGH, PRESSURE, ABOVE, ALWAYS, 3, 10, 60000) \
+    X(GAS_HIGH, GAS, ABOVE, ALWAYS, 3, 10, 60000)
 
 /* Diagnoses, at most BMS_DIAG_CAPACITY: one bit each in fault_active and fault_latched.
  * X(name, severity, default set_ms, default delay_ms)
@@ -143,7 +150,21 @@
     X(CURRENT_LIMIT_IGNORED, WARNING, 1000, 0)   /* load or charger takes more than was offered */ \
     X(INTERLOCK_OPEN, FATAL, 20, 0) \
     X(EMERGENCY_STOP, FATAL, 0, 0) \
-    X(PARAMETERS_INVALID, SERVICE, 0, 0)
+    X(PARAMETERS_INVALID, SERVICE, 0, 0) \
+    X(INSULATION_LOW, FATAL, 0, 5000) \
+    X(PRESSURE_HIGH, FATAL, 0, 100) \
+    X(GAS_HIGH, FATAL, 0, 1000) \
+    X(SENSOR_MISSING, WARNING, 1000, 0)          /* pressure, gas or insulation is required and silent */ \
+    X(CELL_VOLTAGE_STALE, FATAL, 500, 100)       /* frames come, but this source does not measure any more */ \
+    X(TEMPERATURE_STALE, FATAL, 3000, 1000) \
+    X(CURRENT_STALE, FATAL, 200, 100) \
+    X(TEMPERATURE_OUTLIER, WARNING, 2000, 0)     /* a sensor far below its peers: loose, it hides a hot cell */ \
+    X(RUNAWAY, SERVICE, 0, 0)                    /* L1: GB 38031-2025 C.5.3.7, or corroborated by a vent pulse */ \
+    X(RUNAWAY_EARLY, SERVICE, 0, 0)              /* L1: one sensor leaves its peers at a rate no load explains */ \
+    X(VENT_PULSE, WARNING, 0, 0)                 /* pack pressure or gas jumped */ \
+    X(SAFETY_LOW, WARNING, 0, 0)                 /* L2: State of Safety below its warning level */ \
+    X(RT_OVERRUN, WARNING, 0, 0)                 /* a tick of the real-time part came late */ \
+    X(SLOW_OVERRUN, WARNING, 0, 0)               /* the slow part did not finish within its second */
 
 /* Derating ramps: factor 0 at `zero`, 1 at `full`, straight between, the smallest factor counts.
  * X(name, signal, derates, falling): falling = 1 when the factor falls with the signal (zero > full). */
@@ -157,6 +178,27 @@
     X(CHARGE_BY_SOC, SOC, 1, 1) \
     X(DISCHARGE_BY_SOC, SOC, 2, 0)
 
+/* Bits of bms_outputs_t.runaway: what the early warning of the real-time part sees. */
+#define BMS_RUNAWAY_LIST(X) \
+    X(HOT)       /* a sensor at or above the maker's maximum */ \
+    X(COLLAPSED) /* a cell lost a quarter of its voltage, its peers did not */ \
+    X(STEEP)     /* a sensor rises at the rate of C.5.3.7 */ \
+    X(CONFIRMED) /* for the time of C.5.3.7 */ \
+    X(VENT)      /* pressure or gas jumped */ \
+    X(EARLY)     /* a sensor leaves its peers */
+
+/* Lines of the black box. X(name): a, b */
+#define BMS_RECORD_LIST(X) \
+    X(BOOT)      /* reset cause, release */ \
+    X(STEP)      /* step before, current mA */ \
+    X(LATCHED)   /* id = diagnosis; current mA, steepest rate mK/s */ \
+    X(WARNING)   /* id = diagnosis; current mA, steepest rate mK/s */ \
+    X(CLEARED)   /* id = diagnosis; 0, 0 */ \
+    X(SAFETY)    /* State of Safety ppm, zone */ \
+    X(OVERRUN)   /* late ticks, unfinished seconds */ \
+    X(PARKED)    /* seconds until the next look, looks so far */ \
+    X(PARAMETERS) /* id = reason; counter of the set, schema */
+
 /* Why a parameter set is refused; stable, reported with field, index, value and the allowed range. */
 #define BMS_PARAM_REASON_LIST(X) \
     X(OK) \
@@ -167,7 +209,16 @@
     X(OCV_WINDOW)       /* OCV table must lie inside the MSL cell voltages and span SoC 0...1000 */ \
     X(RAMP_ORDER)       /* zero and full on the wrong sides, or equal */ \
     X(PAIR_ORDER)       /* the value must be above its partner */ \
-    X(UNUSED_NOT_ZERO)  /* a slot without a row must be zero */
+    X(UNUSED_NOT_ZERO)  /* a slot without a row must be zero */ \
+    X(NOT_FINITE)       /* NaN or infinite */ \
+    X(SET_TRUNCATED)    /* shorter than its header says */ \
+    X(SET_FORMAT)       /* magic, reserved byte or type of a row */ \
+    X(SET_LENGTH)       /* longer or shorter than its rows */ \
+    X(SET_ORDER)        /* ids not strictly ascending */ \
+    X(SET_SCHEMA)       /* made for another schema: version, ids or types */ \
+    X(SET_COUNTER)      /* not newer than what this device has accepted */ \
+    X(SET_DESIGN)       /* number of groups or sensors is not that of this pack */ \
+    X(STORE_DAMAGED)    /* no copy in flash passes its checksum */
 
 #define BMS_ENUM_ROW_STATE(name, ...) STATE_##name,
 #define BMS_ENUM_ROW_STEP(name, ...) STEP_##name,
@@ -180,6 +231,8 @@
 #define BMS_ENUM_ROW_LIMIT(name, ...) LIMIT_##name,
 #define BMS_ENUM_ROW_DIAG(name, ...) DIAG_##name,
 #define BMS_ENUM_ROW_RAMP(name, ...) RAMP_##name,
+#define BMS_ENUM_ROW_RUNAWAY(name, ...) RUNAWAY_BIT_##name,
+#define BMS_ENUM_ROW_RECORD(name, ...) RECORD_##name,
 #define BMS_ENUM_ROW_PARAM_REASON(name, ...) PARAM_##name,
 
 enum { BMS_STATE_LIST(BMS_ENUM_ROW_STATE) STATE_COUNT };
@@ -193,6 +246,8 @@ enum { BMS_SIGNAL_LIST(BMS_ENUM_ROW_SIGNAL) SIGNAL_COUNT };
 enum { BMS_LIMIT_LIST(BMS_ENUM_ROW_LIMIT) LIMIT_COUNT };
 enum { BMS_DIAG_LIST(BMS_ENUM_ROW_DIAG) DIAG_COUNT };
 enum { BMS_RAMP_LIST(BMS_ENUM_ROW_RAMP) RAMP_COUNT };
+enum { BMS_RUNAWAY_LIST(BMS_ENUM_ROW_RUNAWAY) RUNAWAY_COUNT };
+enum { BMS_RECORD_LIST(BMS_ENUM_ROW_RECORD) RECORD_COUNT };
 enum { BMS_PARAM_REASON_LIST(BMS_ENUM_ROW_PARAM_REASON) PARAM_REASON_COUNT };
 
 _Static_assert(DIAG_COUNT <= BMS_DIAG_CAPACITY, "one fault bit per diagnosis");

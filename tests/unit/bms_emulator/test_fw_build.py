@@ -79,20 +79,23 @@ def test_app_compiles_for_the_controller_without_warnings(tmp_path):
     sizes = build.build_target_objects(tmp_path)
     assert set(sizes) == {path.name for path in (build.SOURCE_DIR / "app").glob("*.c")}
     assert all(size > 0 for size in sizes.values())
-    assert sum(sizes.values()) < 64 * 1024
+    assert sum(sizes.values()) < 96 * 1024
 
 
-FLOAT_SOURCES = {"ekf.c", "soh.c", "sop.c", "est.h", "est_math.h", "est_params.h"}
+FLOAT_SOURCES = {
+    *("ekf.c", "soh.c", "sop.c", "est.h", "est_math.h", "est_params.h", "estimate.c"),
+    *("abuse.c", "slow.h", "params.c"),
+}
 
 
 def test_app_is_pure():
-    """No libc header, no register, no allocation; floating point (float32) in the estimators only."""
+    """No libc header, no register, no allocation, no double; floats only in the models without a deadline."""
     headers = [p for p in (build.SOURCE_DIR / "include").glob("*.h") if p.name != "regs.h"]
     for path in [*(build.SOURCE_DIR / "app").glob("*.[ch]"), *headers]:
         code = re.sub(r'/\*.*?\*/|"[^"\n]*"', "", path.read_text(), flags=re.DOTALL)
         assert set(re.findall(r"#include <(\w+\.h)>", code)) <= {"stdint.h", "stddef.h"}, path.name
         assert not re.search(r"\b(malloc|free|volatile|asm|double|goto)\b", code), path.name
-        if path.name not in FLOAT_SOURCES:
+        if path.parent.name == "app" and path.name not in FLOAT_SOURCES:
             assert not re.search(r"\bfloat\b", code), path.name
 
 

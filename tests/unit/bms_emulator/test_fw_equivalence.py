@@ -31,7 +31,15 @@ def lively_frames(rng, bms, frames):
     lost = rng.random((n, groups)) < 0.0005
     frames["cell_voltage_100uV"][:, :groups] = np.where(lost, constants()["CELL_VOLTAGE_INVALID"], cells)
     warm = rng.choice([-100, 100, 250, 250, 250, 420, 560], n)
-    frames["cell_temperature_ddegC"][:, :temps] = warm[:, None] + rng.integers(0, 30, (n, temps))
+    # Temperatures that jump in every frame would be a runaway, and end the script.
+    jumps = (rng.random(n) < 0.03) | (frames["cell_temperature_ddegC"][:, 0] == constants()["TEMPERATURE_INVALID"])
+    level = np.where(jumps, warm, np.clip(frames["cell_temperature_ddegC"][:, 0] // 30 * 30, -100, 560))
+    frames["cell_temperature_ddegC"][:, :temps] = level[:, None] + rng.integers(0, 6, (n, temps))
+    frames["pressure_daPa"] = np.where(rng.random(n) < 0.005, 2_100, rng.integers(0, 20, n))
+    frames["gas_ppm"] = rng.integers(0, 60, n)
+    frames["insulation_kohm"] = rng.choice([20, 900, 5_000], n, p=[0.02, 0.08, 0.9])
+    for source in ("voltage_sample", "temperature_sample", "current_sample"):
+        frames[source] += (rng.random(n) < 0.9).astype(np.uint8)
     current = rng.choice([0, 0, 0, 30, 900, -3_000, 9_000, 27_000], n)
     frames["pack_current_mA"] = np.where(rng.random(n) < 0.01, constants()["CURRENT_INVALID"], current)
     fitted = np.arange(groups) < bms.params["n_groups"][:, None]

@@ -9,7 +9,7 @@ from tests.unit.bms_emulator.fw_rig import Rig
 
 LIMITS = names("LIMIT")
 LEVELS = names("LEVEL")
-ABOVE = {name: "UNDER" not in name for name in LIMITS}
+ABOVE = {name: "UNDER" not in name and name != "INSULATION_LOW" for name in LIMITS}
 
 
 def set_signal(rig: Rig, limit: str, value: int) -> None:
@@ -29,6 +29,9 @@ def set_signal(rig: Rig, limit: str, value: int) -> None:
         frame["cell_voltage_100uV"][0, 5] = 37_000 - value
     elif limit == "CELL_TEMPERATURE_SPREAD":
         frame["cell_temperature_ddegC"][0, 2] = 250 + value
+    elif limit in {"INSULATION_LOW", "PRESSURE_HIGH", "GAS_HIGH"}:
+        names_of = {"INSULATION_LOW": "insulation_kohm", "PRESSURE_HIGH": "pressure_daPa", "GAS_HIGH": "gas_ppm"}
+        frame[names_of[limit]] = value
     else:
         raise AssertionError(f"a test is missing for {limit}")
 

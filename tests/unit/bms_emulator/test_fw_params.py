@@ -16,7 +16,12 @@ from tests.unit.bms_emulator.fw_rig import DESIGN
 
 FIRMWARE = load()
 FIELDS = {name: (low, high) for name, low, high in FIRMWARE.param_fields()}
-SCALARS = [name for name in FIELDS if not FIRMWARE.param_dtype[name].shape]
+SCALARS = [
+    name
+    for name, (low, _) in FIELDS.items()
+    if not FIRMWARE.param_dtype[name].shape and isinstance(low, int) and name != "schema"
+]
+FLOATS = [name for name, (low, _) in FIELDS.items() if isinstance(low, float)]
 
 
 def refusal(**given_params):
