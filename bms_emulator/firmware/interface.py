@@ -110,6 +110,8 @@ class Firmware:
         self.c.bms_host_step.argtypes = (pointer, pointer, pointer, u32, u32, u32, pointer)
         self.c.bms_host_play.argtypes = (pointer, pointer, pointer, u32, u32, u32, u32, pointer)
         self.c.bms_host_slept.argtypes = (pointer, u32)
+        self.c.bms_host_late.argtypes = (pointer,)
+        self.c.bms_host_starved.argtypes = (pointer, pointer, u32, u32)
         self.c.bms_host_replace.argtypes = (pointer, pointer)
         self.c.bms_host_replace.restype = u32
         self.c.bms_host_records.argtypes = (pointer,)
@@ -119,7 +121,7 @@ class Firmware:
         self.c.bms_host_fmath.argtypes = (u32, pointer, pointer, u32)
         self.c.bms_host_set_soc.argtypes = (pointer, u32)
         self.c.bms_host_sane.argtypes = (pointer,)
-        for function in ("default", "step", "play", "set_soc", "slept", "fmath"):
+        for function in ("default", "step", "play", "set_soc", "slept", "fmath", "late", "starved"):
             getattr(self.c, f"bms_host_{function}").restype = None
         self.param_dtype = self._dtype(0)
         self.input_dtype = self._dtype(1)

@@ -87,6 +87,14 @@ void bms_host_play(bms_ctx_t *ctx, const bms_inputs_t *frames, bms_outputs_t *ou
 
 void bms_host_slept(bms_ctx_t *ctx, uint32_t ms) { bms_slept(ctx, ms); }
 
+void bms_host_late(bms_ctx_t *ctx) { bms_note_overrun(ctx); }
+
+void bms_host_starved(bms_ctx_t *ctx, const bms_inputs_t *in, uint32_t n_ticks, uint32_t tick_ms) {
+    for (uint32_t tick = 0; tick < n_ticks; ++tick) {
+        bms_tick(ctx, in, tick_ms);
+    }
+}
+
 uint32_t bms_host_replace(bms_ctx_t *ctx, const bms_params_t *params) { return bms_params_replace(ctx, params); }
 
 uint32_t bms_host_records(const bms_ctx_t *ctx) { return ctx->slow.blackbox.made; }

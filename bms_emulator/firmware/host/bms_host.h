@@ -30,6 +30,9 @@ BMS_EXPORT void bms_host_play(bms_ctx_t *ctx, const bms_inputs_t *frames, bms_ou
                               uint32_t n_frames, uint32_t n_ticks, uint32_t tick_ms, bms_sink_t *sinks);
 BMS_EXPORT void bms_host_slept(bms_ctx_t *ctx, uint32_t ms);
 BMS_EXPORT uint32_t bms_host_replace(bms_ctx_t *ctx, const bms_params_t *params);
+/* What only a target does by itself: a tick that came late; seconds in which the other part did not get to run. */
+BMS_EXPORT void bms_host_late(bms_ctx_t *ctx);
+BMS_EXPORT void bms_host_starved(bms_ctx_t *ctx, const bms_inputs_t *in, uint32_t n_ticks, uint32_t tick_ms);
 /* Lines of the black box made since start. */
 BMS_EXPORT uint32_t bms_host_records(const bms_ctx_t *ctx);
 /* One line of the black box; 0 when it was never made or is overwritten. */

@@ -32,7 +32,9 @@ def lively_frames(rng, bms, frames):
     frames["cell_voltage_100uV"][:, :groups] = np.where(lost, constants()["CELL_VOLTAGE_INVALID"], cells)
     warm = rng.choice([-100, 100, 250, 250, 250, 420, 560], n)
     # Temperatures that jump in every frame would be a runaway, and end the script.
-    jumps = (rng.random(n) < 0.03) | (frames["cell_temperature_ddegC"][:, 0] == constants()["TEMPERATURE_INVALID"])
+    jumps = (rng.random(n) < 0.03) | (
+        frames["cell_temperature_ddegC"][:, 0] == constants()["TEMPERATURE_INVALID"]
+    )
     level = np.where(jumps, warm, np.clip(frames["cell_temperature_ddegC"][:, 0] // 30 * 30, -100, 560))
     frames["cell_temperature_ddegC"][:, :temps] = level[:, None] + rng.integers(0, 6, (n, temps))
     frames["pressure_daPa"] = np.where(rng.random(n) < 0.005, 2_100, rng.integers(0, 20, n))

@@ -30,7 +30,11 @@ def set_signal(rig: Rig, limit: str, value: int) -> None:
     elif limit == "CELL_TEMPERATURE_SPREAD":
         frame["cell_temperature_ddegC"][0, 2] = 250 + value
     elif limit in {"INSULATION_LOW", "PRESSURE_HIGH", "GAS_HIGH"}:
-        names_of = {"INSULATION_LOW": "insulation_kohm", "PRESSURE_HIGH": "pressure_daPa", "GAS_HIGH": "gas_ppm"}
+        names_of = {
+            "INSULATION_LOW": "insulation_kohm",
+            "PRESSURE_HIGH": "pressure_daPa",
+            "GAS_HIGH": "gas_ppm",
+        }
         frame[names_of[limit]] = value
     else:
         raise AssertionError(f"a test is missing for {limit}")
