@@ -225,13 +225,17 @@ class BmsBoard:
             ("pack_voltage_mV", 0x288),
             ("link_voltage_mV", 0x28C),
             ("sample_period_ticks", 0x290),
-            ("insulation_kohm", 0x2A0),
-            ("pressure_Pa", 0x2A4),
-            ("gas_ppm", 0x2A8),
         ):
             if name in names:
                 raw = np.asarray(frame[name]).tobytes()
                 block[at : at + len(raw)] = raw
+        for name, at, unit in (
+            ("insulation_kohm", 0x2A0, 1),
+            ("pressure_daPa", 0x2A4, 10),
+            ("gas_ppm", 0x2A8, 1),
+        ):
+            code = int(frame[name])
+            struct.pack_into("<I", block, at, 0xFFFFFFFF if code == 0xFFFF else code * unit)
         self.put_sample(
             bytes(block), int(frame["contactor_feedback"]), int(frame["condition"]), int(frame["request"])
         )

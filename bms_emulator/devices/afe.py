@@ -32,7 +32,7 @@ REGISTERS = (
     ("SEQUENCE", 0x294, "r", "bits 0-15: counts the samples; 16-23 contactor feedback; 24-31 condition bits"),
     ("REQUEST", 0x298, "r", "bits 0-7: request bits of the energy management system"),
     ("INSULATION", 0x2A0, "r", "insulation resistance, kOhm"),
-    ("PRESSURE", 0x2A4, "r", "pressure in the housing, Pa"),
+    ("PRESSURE", 0x2A4, "r", "pressure in the housing above that outside, Pa"),
     ("GAS", 0x2A8, "r", "combustible gas, ppm"),
 )
 SIZE = 0x2AC
@@ -68,7 +68,7 @@ class Truth:
     pack_V: float
     link_V: float
     insulation_ohm: float = 1e7
-    pressure_Pa: float = 101_325.0
+    pressure_Pa: float = 0.0
     gas_ppm: float = 0.0
 
 

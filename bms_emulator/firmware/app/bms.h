@@ -38,6 +38,9 @@ void bms_settle(bms_ctx_t *ctx);
 
 void bms_read(const bms_ctx_t *ctx, bms_outputs_t *out);
 
+/* Percent; 100 while an early warning is latched. */
+uint32_t bms_cooling_request(const bms_ctx_t *ctx);
+
 /* ---- the part without a deadline ---- */
 
 /* Frames of telemetry, each after its length as 16 bits, little-endian. A frame that does not fit is dropped and

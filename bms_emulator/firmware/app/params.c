@@ -370,7 +370,7 @@ void bms_params_default(bms_params_t *p) {
     /* ISO 6469-3: 500 and 100 ohm per volt of the full pack. */
     const int32_t full_V = clamped((int64_t)n * v_max / 10000 + 1, 1, 1800);
     set_limit(p, LIMIT_INSULATION_LOW, full_V, full_V / 2, full_V / 10, 2 + full_V / 50, 5000, 5000);
-    set_limit(p, LIMIT_PRESSURE_HIGH, 500, 1000, 2000, 50, 500, 100);
+    set_limit(p, LIMIT_PRESSURE_HIGH, 500, 1000, 2000, 50, 500, 100); /* housings are vented */
     set_limit(p, LIMIT_GAS_HIGH, 500, 1000, 4000, 50, 1000, 1000); /* a tenth of the lower limit of hydrogen */
 
     for (uint32_t i = 0; i < BMS_DIAG_CAPACITY; ++i) {

@@ -55,7 +55,6 @@ void bms_derate_evaluate(const bms_params_t *params, bms_measured_t *measured);
 void bms_derate_tick(bms_ctx_t *ctx, uint32_t tick_ms);
 /* cooling.c */
 void bms_cooling(bms_ctx_t *ctx);
-uint32_t bms_cooling_request(const bms_ctx_t *ctx);
 /* runaway.c */
 void bms_runaway_sample(bms_ctx_t *ctx);
 void bms_runaway_tick(bms_ctx_t *ctx, uint32_t tick_ms);

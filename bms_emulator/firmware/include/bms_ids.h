@@ -79,7 +79,7 @@
     X(CELL_T_SPREAD)     /* 0.1 K, hottest minus coldest */ \
     X(SOC)               /* ppm */ \
     X(INSULATION)        /* kohm */ \
-    X(PRESSURE)          /* 10 Pa above ambient */ \
+    X(PRESSURE)          /* 10 Pa above that outside */ \
     X(GAS)               /* ppm of combustible gas */
 
 /* Three-level limits. X(name, signal, side, gate, derates, lowest trip allowed, highest trip allowed)

@@ -178,7 +178,7 @@ _Static_assert(sizeof(bms_params_t) % 8 == 0, "context stays free of padding");
     SCALAR(uint32_t, sample_period_ticks)      /* ticks for which a sample is fresh; 0 counts as 1 */ \
     SCALAR(uint16_t, sample_counter)           /* +1 per sample, wraps */ \
     SCALAR(uint16_t, insulation_kohm)          /* BMS_SENSOR_INVALID = not measured; also the next two */ \
-    SCALAR(uint16_t, pressure_daPa)            /* pack above ambient, 10 Pa */ \
+    SCALAR(uint16_t, pressure_daPa)            /* in the housing above that outside, 10 Pa */ \
     SCALAR(uint16_t, gas_ppm) \
     SCALAR(uint8_t, contactor_feedback) \
     SCALAR(uint8_t, condition) \

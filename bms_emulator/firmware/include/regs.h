@@ -26,7 +26,7 @@
 #define AFE_SEQUENCE (*(volatile const uint32_t *)0x40000294u) /* r: bits 0-15: counts the samples; 16-23 contactor feedback; 24-31 condition bits */
 #define AFE_REQUEST (*(volatile const uint32_t *)0x40000298u) /* r: bits 0-7: request bits of the energy management system */
 #define AFE_INSULATION (*(volatile const uint32_t *)0x400002a0u) /* r: insulation resistance, kOhm */
-#define AFE_PRESSURE (*(volatile const uint32_t *)0x400002a4u) /* r: pressure in the housing, Pa */
+#define AFE_PRESSURE (*(volatile const uint32_t *)0x400002a4u) /* r: pressure in the housing above that outside, Pa */
 #define AFE_GAS (*(volatile const uint32_t *)0x400002a8u) /* r: combustible gas, ppm */
 #define MAILBOX_BUFFER_BASE 0x40001000u
 #define MAILBOX_BUFFER_SIZE 0x00001000u
