@@ -539,8 +539,7 @@ class HostMcu:
         )
         if crashes and not self.safe_mode:
             return False
-        self.lib.c.host_conditions(self.pointer, self.conditions, 0, 0)
-        self._leave(self.lib.c.host_start(self.pointer, ctypes.byref(self.identity), 1))
+        self._leave(self.lib.c.host_start(self.pointer, ctypes.byref(self.identity), 1, self.conditions))
         self.running = True
         return True
 

@@ -163,6 +163,7 @@ void rom_decide(uint32_t by_image, uint32_t *keep, const identity_t *identity, d
         (void)journal_put(&row);
     }
     if (row.state == RECORD_TEST) {
+        *keep = 0; /* a new set is tried as a whole, not only its update agent */
         boot_test(&row, by_image, identity);
     }
     uint32_t verdict = check(row.slot, row.parameters, identity, &first);

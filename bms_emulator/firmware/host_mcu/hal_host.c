@@ -294,9 +294,9 @@ uint32_t host_rom(host_mcu_t *m, uint32_t cause, uint32_t why) {
 
 const decision_t *host_decision(const host_mcu_t *m) { return &m->decision; }
 
-uint32_t host_start(host_mcu_t *m, const ota_identity_t *identity, uint32_t self_test_passed) {
+uint32_t host_start(host_mcu_t *m, const ota_identity_t *identity, uint32_t self_test_passed, uint32_t conditions) {
     RUN(m, {
-        ota_init(&m->agent, identity);
+        ota_init(&m->agent, identity, conditions);
         m->agent.self_test_passed = self_test_passed;
     });
 }

@@ -70,7 +70,8 @@ HOST_EXPORT uint32_t host_operations(const host_mcu_t *m);
 HOST_EXPORT uint32_t host_rom(host_mcu_t *m, uint32_t cause, uint32_t why);
 HOST_EXPORT const decision_t *host_decision(const host_mcu_t *m);
 /* Start of the agent in the firmware that the ROM chose. */
-HOST_EXPORT uint32_t host_start(host_mcu_t *m, const ota_identity_t *identity, uint32_t self_test_passed);
+HOST_EXPORT uint32_t host_start(host_mcu_t *m, const ota_identity_t *identity, uint32_t self_test_passed,
+                                uint32_t conditions);
 /* The frame of in_size bytes in `in` to the agent; its answers stand in `out`. */
 HOST_EXPORT uint32_t host_step(host_mcu_t *m, uint32_t in_size);
 /* The STATUS frame as of now into `out`. */

@@ -85,20 +85,35 @@ static uint32_t complete(const ota_plan_t *p) {
     return all;
 }
 
-/* Go to the first block that is not there. */
-static void seek(ota_ctx_t *o, uint32_t image_id) {
+/* The bytes that come next are the record of the first block. */
+static void begin_records(ota_ctx_t *o, uint32_t image_id) {
     const ota_plan_t *p = &o->plan[image_id];
     ota_place_t *place = &o->place;
-    place->image_id = image_id;
-    place->table_part = TABLE_HEADER;
-    place->taken = 0;
     place->block = 0;
+    place->taken = 0;
     place->hash_at = CONTAINER_HEADER + 2 * p->head.n_blocks;
-    place->record_at = container_table_size(&p->head, p->words);
-    while (p->valid && place->block < p->head.n_blocks && p->done[place->block]) {
-        place->record_at += word_length(p->words[place->block]);
-        place->hash_at += word_kind(p->words[place->block]) != KIND_UNCHANGED ? 32 : 0;
-        ++place->block;
+}
+
+static void next_block(ota_ctx_t *o) {
+    ota_place_t *place = &o->place;
+    const uint16_t word = o->plan[place->image_id].words[place->block];
+    place->hash_at += word_kind(word) != KIND_UNCHANGED ? 32 : 0;
+    place->taken = 0;
+    ++place->block;
+}
+
+/* Go to the first block that is not there, or to the beginning of the table. */
+static void seek(ota_ctx_t *o, uint32_t image_id) {
+    const ota_plan_t *p = &o->plan[image_id];
+    o->place.image_id = image_id;
+    o->place.table_part = TABLE_HEADER;
+    o->place.taken = 0;
+    if (!p->valid) {
+        return; /* nothing in the plan may be used */
+    }
+    begin_records(o, image_id);
+    while (o->place.block < p->head.n_blocks && p->done[o->place.block]) {
+        next_block(o);
     }
 }
 
@@ -422,15 +437,6 @@ static uint32_t finish_block(ota_ctx_t *o) {
     return OTA_OK;
 }
 
-static void next_block(ota_ctx_t *o) {
-    ota_place_t *place = &o->place;
-    const uint16_t word = o->plan[place->image_id].words[place->block];
-    place->record_at += word_length(word);
-    place->hash_at += word_kind(word) != KIND_UNCHANGED ? 32 : 0;
-    place->taken = 0;
-    ++place->block;
-}
-
 /* Record bytes, decoded as they come. A block that is there already is passed over. */
 static uint32_t take_records(ota_ctx_t *o, const uint8_t *data, uint32_t n) {
     ota_place_t *place = &o->place;
@@ -479,8 +485,7 @@ static uint32_t take(ota_ctx_t *o, uint32_t image_id, uint32_t offset, const uin
         if (!p->valid) {
             return OTA_OK;
         }
-        seek(o, image_id);
-        /* Blocks that are there from before are passed over like others. */
+        begin_records(o, image_id);
     }
     TRY(take_records(o, data + used, n - used));
     if (complete(p)) {
@@ -577,9 +582,10 @@ static void find_running(ota_ctx_t *o) {
 
 /* ---- the loop ---------------------------------------------------------------------------------------------- */
 
-void ota_init(ota_ctx_t *o, const ota_identity_t *identity) {
+void ota_init(ota_ctx_t *o, const ota_identity_t *identity, uint32_t conditions) {
     bytes_fill((uint8_t *)o, 0, sizeof(*o));
     bytes_copy((uint8_t *)&o->identity, (const uint8_t *)identity, sizeof(*identity));
+    o->conditions = conditions;
     (void)journal_get(&o->journal); /* the ROM has left a valid one */
     counters_get(&o->counters);
     find_running(o);

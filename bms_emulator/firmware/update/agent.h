@@ -30,7 +30,6 @@ typedef struct {
 typedef struct {
     uint32_t image_id;
     uint32_t block;
-    uint32_t record_at; /* container offset of the record of this block */
     uint32_t taken;     /* bytes of the record, or of the table, so far */
     uint32_t hash_at;   /* of its leaf hash in the table */
     uint32_t table_part; /* of a table being received */
@@ -63,8 +62,9 @@ typedef struct {
 
 
 
-/* After a reset, when the application is up: reads the records, takes a staged manifest up again, sends STATUS. */
-void ota_init(ota_ctx_t *o, const ota_identity_t *identity);
+/* After a reset, when the application is up: reads the records, takes a staged manifest up again, sends STATUS with
+ * the conditions as they are now. */
+void ota_init(ota_ctx_t *o, const ota_identity_t *identity, uint32_t conditions);
 void ota_send_status(ota_ctx_t *o);
 /* One frame, if one waits; 1 if there was one. Resets the controller after an activation, and when a new set has not
  * been confirmed within its time. */

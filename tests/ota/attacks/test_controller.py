@@ -1,18 +1,20 @@
-"""Attacks on the modelled controller: B5, B7–B9, B11–B13, B15, C1, C4, D2–D5. The C side repeats them."""
+"""Attacks on the controller: B5, B7–B9, B11–B13, B15, C1, C4, D2–D5, each on the model and on the C code."""
 
 from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from bms_emulator.host_mcu import HostMcu
 from ota import faults, frames, image, limits, manifest, merkle
 from ota.delta import container
 from ota.errors import Reason
 from ota.manifest import Component, Manifest
-from ota.mcu_model import Mcu
+from ota.mcu_model import Controller, Mcu
 from ota.testbed import EPOCH_S, SCHEMA, Testbed, firmware_body
 
 OLD, NEW = firmware_body(9000), firmware_body(9000, edits=4)
@@ -21,8 +23,10 @@ OLD, NEW = firmware_body(9000), firmware_body(9000, edits=4)
 class Bench:
     """One controller and what it takes to send it sets."""
 
-    def __init__(self, folder: Path, with_parameters: bool = False) -> None:
-        self.bed = Testbed(folder, slot_size=16 * 1024)
+    def __init__(
+        self, folder: Path, controller: Callable[..., Controller], with_parameters: bool = False
+    ) -> None:
+        self.bed = Testbed(folder, slot_size=256 * 1024, controller=controller)
         schema = (1, 1) if with_parameters else None
         self.schema = schema
         self.old = self.bed.firmware("1.0.0", OLD, schema=schema)
@@ -73,12 +77,14 @@ class Bench:
         return faults.drive(self.mcu, signed, containers)
 
     def status(self) -> frames.Status:
-        return self.mcu.status()
+        row = frames.from_mcu(self.mcu.status_frame())
+        assert isinstance(row, frames.Status)
+        return row
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path / "w")
+@pytest.fixture(params=[Mcu, HostMcu], ids=["model", "c"])
+def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Bench:
+    return Bench(tmp_path / "w", request.param)
 
 
 def stage(bench: Bench, signed: bytes, *files: bytes) -> None:
@@ -94,7 +100,7 @@ def activate(bench: Bench, signed: bytes) -> Reason:
     return next(m.reason for m in rows if isinstance(m, frames.Answer))
 
 
-def slot_unchanged(mcu: Mcu, before: bytes) -> None:
+def slot_unchanged(mcu: Controller, before: bytes) -> None:
     assert bytes(mcu.flash.data) == before
 
 
@@ -278,7 +284,7 @@ def test_c4_damaged_record_is_fetched_again_alone(bench: Bench) -> None:
 
 
 def test_a7_container_and_manifest_longer_than_allowed(bench: Bench) -> None:
-    huge = bench.bed.firmware("2.0.0", bytes(20_000), security_counter=2)
+    huge = bench.bed.firmware("2.0.0", bytes(257 * 1024), security_counter=2)
     assert bench.offer(bench.signed(huge)) is Reason.SLOT_SIZE
     frame = frames.pack(frames.MANIFEST, frames.MANIFEST_HEAD.pack(60_000, 0) + b"x")
     assert faults.talk(bench.mcu, frame)[0] == frames.Answer(frames.MANIFEST, Reason.OVERSIZE)
@@ -287,9 +293,9 @@ def test_a7_container_and_manifest_longer_than_allowed(bench: Bench) -> None:
 # ---- parameters -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def tuned(tmp_path: Path) -> Bench:
-    return Bench(tmp_path / "w", with_parameters=True)
+@pytest.fixture(params=[Mcu, HostMcu], ids=["model", "c"])
+def tuned(tmp_path: Path, request: pytest.FixtureRequest) -> Bench:
+    return Bench(tmp_path / "w", request.param, with_parameters=True)
 
 
 def test_d2_bad_set_is_refused_by_the_device(tuned: Bench) -> None:

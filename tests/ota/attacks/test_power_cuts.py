@@ -1,11 +1,13 @@
-"""Power cuts on the modelled controller: B1–B4, B6, B10, C3, D1. The full campaign is ``ota faults``."""
+"""Power cuts on the controller, model and C code: B1–B4, B6, B10, C3, D1. The full campaign is ``ota faults``."""
 
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pytest
 
+from bms_emulator.host_mcu import HostMcu
 from ota import faults, frames, image, limits
 from ota.errors import Reason
 from ota.flash_model import Cut
@@ -13,10 +15,19 @@ from ota.invariants import Watch
 from ota.mcu_model import Counters, Journal, Mcu
 
 
+def _cases(factory: pytest.TempPathFactory, controller: Any) -> dict[str, faults.Case]:
+    folder = factory.mktemp("cuts")
+    return {flow: faults.make_case(folder / flow, flow, controller=controller) for flow in faults.FLOWS}
+
+
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, faults.Case]:
-    folder = tmp_path_factory.mktemp("cuts")
-    return {flow: faults.make_case(folder / flow, flow) for flow in faults.FLOWS}
+def model_cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, faults.Case]:
+    return _cases(tmp_path_factory, Mcu)
+
+
+@pytest.fixture(scope="module", params=[Mcu, HostMcu], ids=["model", "c"])
+def cases(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> dict[str, faults.Case]:
+    return _cases(tmp_path_factory, request.param)
 
 
 @pytest.mark.parametrize("flow", faults.FLOWS)
@@ -57,10 +68,10 @@ def _run_all(case: faults.Case) -> set[str]:
 
 @pytest.mark.parametrize("verifying", [True, False])
 def test_checker_finds_a_boot_without_verification(
-    cases: dict[str, faults.Case], monkeypatch: pytest.MonkeyPatch, verifying: bool
+    model_cases: dict[str, faults.Case], monkeypatch: pytest.MonkeyPatch, verifying: bool
 ) -> None:
     """A bit flips in the staged slot; a ROM that does not verify runs it, and the checker sees it."""
-    case = cases["full"]
+    case = model_cases["full"]
     case.reset()
     for frame in frames.pack_manifest(case.signed):
         case.mcu.receive(frame)
@@ -77,9 +88,9 @@ def test_checker_finds_a_boot_without_verification(
 
 
 def test_checker_finds_a_counter_raised_too_early(
-    cases: dict[str, faults.Case], monkeypatch: pytest.MonkeyPatch
+    model_cases: dict[str, faults.Case], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    case = cases["revert"]
+    case = model_cases["revert"]
     original = Mcu._rom
 
     def early(self: Mcu, by_image: bool) -> bool:
@@ -94,10 +105,10 @@ def test_checker_finds_a_counter_raised_too_early(
 
 
 def test_checker_finds_a_journal_with_one_copy(
-    cases: dict[str, faults.Case], monkeypatch: pytest.MonkeyPatch
+    model_cases: dict[str, faults.Case], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Erase, then write, in the same place: a cut in between loses what ran and how often it was tried."""
-    case = cases["revert"]
+    case = model_cases["revert"]
     original = Mcu._put
 
     def single(self: Mcu, copies: tuple[int, int], record: bytes, sequence: int) -> None:
