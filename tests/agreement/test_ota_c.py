@@ -1,7 +1,7 @@
 """The update code in C against its specification in Python: codes, parsers, whole sequences, sanitizers.
 
-Samples; the long forms are ``tests/agreement/fuzz.py`` and ``sequences.py``, tables in ``results/ota``. Ids of
-the fault cases stand in the names.
+Samples; the long forms are ``tests/agreement/fuzz.py`` and ``sequences.py``, tables in ``results/ota``. Ids
+of the fault cases stand in the names.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def test_a7_c2_parsers_give_the_verdict_of_the_specification(fuzzer: fuzz.Fuzzer
 
 
 def test_c2_every_truncation_and_a_bomb(fuzzer: fuzz.Fuzzer) -> None:
-    """Every prefix of a record, and a record that says it makes a gigabyte: refused, nothing beyond the block."""
+    """Every prefix of a record, and a record that says it makes a gigabyte: refused, nothing beyond it."""
     record, size = fuzzer.records[0]
     for n in range(1, len(record)):
         said, _ = fuzzer.c.patch(fuzzer.old, record[:n], size, piece=97)

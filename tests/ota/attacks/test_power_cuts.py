@@ -1,4 +1,4 @@
-"""Power cuts on the controller, model and C code: B1–B4, B6, B10, C3, D1. The full campaign is ``ota faults``."""
+"""Power cuts on the controller, model and C: B1–B4, B6, B10, C3, D1. The full campaign is ``ota faults``."""
 
 from __future__ import annotations
 
