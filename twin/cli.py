@@ -177,6 +177,35 @@ def estimate_soc(
     print(f"ends at {100 * result.soc[-1]:.2f} % +- {100 * result.sigma[-1]:.2f} %")
 
 
+@app.command(epilog="Example:  twin audit runs/spme_rack --groups 2")
+def audit(
+    subject: Annotated[
+        Path, typer.Argument(metavar="RUN|SCENARIO", help="Run folder, or a scenario to run first.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder for a scenario; runs/<name> when not given.")
+    ] = None,
+    rack: Annotated[list[str] | None, typer.Option(help="Rack to audit instead of drawing 1 %.")] = None,
+    groups: Annotated[int, typer.Option(help="Series groups of each pack to follow.", min=1)] = 3,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing run folder.")] = False,
+) -> None:
+    """Run 1 % of the racks (at least one) again with PyBaMM's DFN and report how far the run is from it."""
+    from twin.audit import audit_run, write_audit
+    from twin.run import run_scenario
+    from twin.show import progress_bar, show_audit
+    from twin.telemetry.reader import RunFolder
+
+    folder = subject
+    if not subject.is_dir():
+        folder = out or Path("runs") / subject.stem
+        with progress_bar(f"simulating {subject.stem}") as progress:
+            run_scenario(subject, folder, overwrite=overwrite, with_report=False, progress=progress)
+    with progress_bar("auditing") as progress:
+        found = audit_run(RunFolder(folder), rack, groups, progress)
+    write_audit(found, folder / "audit.csv")
+    show_audit(found, folder / "audit.csv")
+
+
 # The engines' own command lines, words passed on as they are (their --help too).
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 

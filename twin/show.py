@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.table import Table
 from twin.report.wording import quantity
 
 if TYPE_CHECKING:
+    from twin.audit import Audit
     from twin.run import RunResult
 
 console = Console()
@@ -64,6 +66,25 @@ def show_run(result: RunResult) -> None:
     for kind, path in (("run folder", result.folder), ("report", result.report)):
         if path is not None:
             console.print(f"{kind:<11} {path}", soft_wrap=True, highlight=False)
+
+
+def show_audit(audit: Audit, path: Path) -> None:
+    """Each group that was followed, then the outcome in one line."""
+    table = Table(title="against PyBaMM's DFN", title_justify="left", title_style="bold")
+    for column in ("group", "cells"):
+        table.add_column(column, no_wrap=True)
+    for column in ("samples", "RMSE mV", "bias mV", "most mV", "at s"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in audit.rows:
+        millivolts = (f"{1e3 * value:.2f}" for value in (row.rmse_V, row.bias_V, row.largest_V))
+        where = f"{row.site}/{row.rack}/{row.pack}/group-{row.group}"
+        table.add_row(where, row.cells, str(row.samples), *millivolts, f"{row.largest_at_s:g}")
+    console.print(table)
+    for row in audit.rows:
+        if row.stopped:
+            console.print(f"{row.rack}/{row.pack} group {row.group} stopped {row.stopped}", soft_wrap=True)
+    console.print(audit.line, soft_wrap=True, highlight=False)
+    console.print(f"table       {path}", soft_wrap=True, highlight=False)
 
 
 def show_resolved(resolved: Mapping[str, Any]) -> None:
