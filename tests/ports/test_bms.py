@@ -139,3 +139,19 @@ def test_both_rates_come_to_the_same_decisions(rung):
     assert full.commands.tripped.all()
     assert plant.commands.tripped.all()
     assert plant.ticks < full.ticks
+
+
+def test_the_housing_sensors_reach_the_firmware(bms):
+    """Pressure, gas and insulation reach the firmware: a dead insulation is a fault, a healthy one is none."""
+    connect(bms)
+    bad, good = frame(), frame()
+    bad.insulation_ohm[0], good.insulation_ohm[:] = 5e3, 5e6
+    good.pressure_Pa[:], good.gas_fraction[:] = 0.0, 0.0
+    for _ in range(300):
+        bms.step(good, STEP_US)
+    assert list(bms.commands.fault_mask) == [0] * N_PACKS
+    for _ in range(300):
+        commands = bms.step(bad, STEP_US)
+    faults = [bms.fault_names[b] for b in range(64) if int(commands.fault_mask[0]) >> b & 1]
+    assert any("INSULATION" in name for name in faults)
+    assert list(commands.fault_mask[1:]) == [0, 0]
