@@ -206,6 +206,59 @@ def audit(
     show_audit(found, folder / "audit.csv")
 
 
+@app.command(
+    epilog="Example:  twin identify a.csv b.csv --test c.csv --name my_cell --capacity 2.9 --out cells"
+)
+def identify(
+    what: Annotated[
+        list[str], typer.Argument(help="A recipe, or CSV/Parquet files of one cell: t_s, V, I, T_C.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the catalogue file.", show_default=False)],
+    data: Annotated[Path | None, typer.Option(help="Folder with the measured cells, for recipes.")] = None,
+    test: Annotated[
+        list[Path] | None, typer.Option(help="File that is not fitted; the error on it is stated.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the cell, for files.")] = None,
+    capacity: Annotated[float | None, typer.Option(help="Ah, for files.", metavar="AH")] = None,
+    initial_soc: Annotated[float, typer.Option(help="0 to 1 before the first row of each file.")] = 1.0,
+    open_circuit: Annotated[
+        Path | None, typer.Option(help="CSV: soc, ocv_V [, hysteresis_V]; fitted when not given.")
+    ] = None,
+    sign: Annotated[str, typer.Option(help="discharge-positive, charge-positive or auto.")] = "auto",
+    temperature: Annotated[
+        float | None, typer.Option(help="degC, for files without T_C.", metavar="DEG_C")
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--column", help="Other name of a column: T_C=temp. Repeat it.", metavar="NAME=HEADER"),
+    ] = None,
+    source: Annotated[
+        str, typer.Option(help="Where the measurements come from, and their licence.")
+    ] = "user's measurements; licence not stated",
+    chemistry: Annotated[str, typer.Option(help="Text for the file.")] = "not stated",
+) -> None:
+    """Identify a cell's circuit from measurements; writes a catalogue file."""
+    from twin.estimate import column_names
+    from twin.identify import identify as identify_cell
+
+    path, residuals = identify_cell(
+        what,
+        out,
+        data=data,
+        tests=test or (),
+        name=name,
+        capacity_Ah=capacity,
+        initial_soc=initial_soc,
+        open_circuit=open_circuit,
+        sign=sign,
+        temperature_C=temperature,
+        columns=column_names(columns or ()),
+        source=source,
+        chemistry=chemistry,
+    )
+    print(path, *(f"  {key} {value:g}" for key, value in residuals.items()), sep="\n")
+
+
 # The engines' own command lines, words passed on as they are (their --help too).
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 

@@ -23,6 +23,7 @@ from pack_models.cells.fit import CircuitFit, Record, fit_circuit
 from pack_models.cells.measured import hg2_drives, hg2_open_circuit
 from pack_models.cells.pybamm_engine import cell_window, load_pybamm, open_circuit, run_profile
 from pack_models.cells.recipe_lfp import lfp280
+from pack_models.cells.recipes import MEASURED
 
 FloatArray = NDArray[np.float64]
 TABLE_SOC = np.array([0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0])
@@ -270,6 +271,7 @@ RECIPES: dict[str, Callable[[Path | None], dict[str, Any]]] = {
     "chen2020": chen2020,
     "hg2_measured": hg2_measured,
     "lfp280": lfp280,
+    **MEASURED,
 }
 
 
@@ -308,7 +310,7 @@ def as_yaml(sheet: dict[str, Any], command: str) -> str:
         out.append(f"pybamm: {sheet['pybamm']}")
     out.append("sources:")
     out += [f"  {key}: {_quoted(text)}" for key, text in sheet["sources"].items()]
-    out.append("fit:  # residual of the identification, not of the test")
+    out.append("fit:  # residual of the identification; test_... on runs it has not seen")
     out += [f"  {key}: {value:g}" for key, value in sheet["fit"].items()]
     for section, content in (("numbers", "value"), ("curves", "values")):
         out.append(f"{section}:")

@@ -142,3 +142,126 @@ def lfp_open_circuit(folder: Path, soc: FloatArray) -> tuple[FloatArray, FloatAr
         np.interp(soc, at, table["ocv_discharge"].to_numpy(float)),
         np.interp(soc, at, table["ocv_charge"].to_numpy(float)),
     )
+
+
+def _run(
+    name: str,
+    ambient_C: float,
+    time_s: FloatArray,
+    current_A: FloatArray,
+    voltage_V: FloatArray,
+    soc: FloatArray,
+    temperature_C: FloatArray | None = None,
+) -> Measured:
+    """A run from columns as they stand, later samples at the same instant dropped."""
+    keep = np.concatenate([[True], np.diff(time_s) > 0.0])
+    surface_C = np.full(time_s.size, ambient_C) if temperature_C is None else temperature_C
+    return Measured(
+        name=name,
+        ambient_K=ambient_C + 273.15,
+        time_s=(time_s - time_s[0])[keep],
+        current_A=current_A[keep],
+        voltage_V=voltage_V[keep],
+        temperature_K=surface_C[keep] + 273.15,
+        soc=soc[keep],
+    )
+
+
+def counted(time_s: FloatArray, current_A: FloatArray, soc: float, capacity_Ah: float) -> FloatArray:
+    """(n,) state of charge from a start, each current over the interval before its sample."""
+    drawn_C = np.concatenate([[0.0], np.cumsum(np.diff(time_s) * current_A[1:])])
+    return np.asarray(soc - drawn_C / (3600.0 * capacity_Ah))
+
+
+def inr20r_drives(folder: Path) -> list[Measured]:
+    """INR18650-20R 2 Ah, DST and FUDS at 0, 25 and 45 degC from 80 and 50 % (CALCE, Univ. of Maryland)."""
+    import pandas as pd
+
+    table = pd.read_parquet(folder / "calce_inr20r_drive_1hz.parquet")
+    runs = []
+    for key, part in table.groupby(["T_amb", "profile", "soc0"], sort=True, observed=True):
+        ambient_C, profile, soc0 = cast(tuple[float, str, int], key)
+        columns = (part[name].to_numpy(float) for name in ("t_s", "I", "V", "soc_ref"))
+        time_s, charge_A, voltage_V, soc = columns
+        runs.append(_run(f"{profile} from {soc0} %", float(ambient_C), time_s, -charge_A, voltage_V, soc))
+    return runs
+
+
+def inr20r_open_circuit(folder: Path) -> tuple[FloatArray, FloatArray]:
+    """Rested points of the second sample at 25 degC, both directions: state of charge 0…1, voltage."""
+    import pandas as pd
+
+    table = pd.read_parquet(folder / "calce_inr20r_ocv.parquet").dropna()
+    table = table[(table["sample"] == "Sample2") & (table["T_amb"] == 25)].sort_values("soc")
+    return np.clip(table["soc"].to_numpy(float), 0.0, 1.0), table["ocv"].to_numpy(float)
+
+
+def leaf_runs(folder: Path) -> tuple[list[Measured], float]:
+    """Leaf cell (2013): HPPC from full at 10 and 25 degC, discharges at 25 degC; capacity at 25 degC, 10 A.
+
+    ORNL/NREL through github batterysim/equiv-circ-model (MIT).
+    """
+    import pandas as pd
+
+    table = pd.read_parquet(folder / "nissan_leaf_cell_hppc.parquet")
+    found = {}
+    for ambient_C, part in table.groupby("T_amb"):
+        time_s, charge_A, voltage_V = (part[name].to_numpy(float) for name in ("t_s", "I", "V"))
+        # The recharge to 4.2 V and the hour of rest after it are over where discharge sets in anew.
+        begin = int(np.flatnonzero(part["step"].to_numpy() == 6)[0]) - 1
+        keep = np.concatenate([[True], np.diff(time_s[begin:]) > 0.0])
+        found[float(cast(int, ambient_C))] = tuple(x[begin:][keep] for x in (time_s, -charge_A, voltage_V))
+    time_s, current_A, _ = found[25.0]
+    capacity_Ah = float(np.sum(np.diff(time_s) * current_A[1:]) / 3600.0)
+    runs = [
+        _run(f"HPPC {ambient_C:.0f} degC", ambient_C, t, amps, volts, counted(t, amps, 1.0, capacity_Ah))
+        for ambient_C, (t, amps, volts) in found.items()
+    ]
+    table = pd.read_parquet(folder / "nissan_leaf_cell_discharge.parquet")
+    for rate, part in table.groupby("rate"):
+        time_s, charge_A, voltage_V = (part[name].to_numpy(float) for name in ("t_s", "I", "V"))
+        flowing = np.flatnonzero((charge_A < -20.0) & (voltage_V > 3.05))
+        # The discharge that starts from full: the longest one.
+        pieces = np.split(flowing, np.flatnonzero(np.diff(flowing) > 1) + 1)
+        piece = max(pieces, key=len)
+        chosen = slice(max(int(piece[0]) - 1, 0), int(piece[-1]) + 1)
+        t, amps = time_s[chosen], -charge_A[chosen]
+        soc = counted(t, amps, 1.0, capacity_Ah)
+        runs.append(_run(f"discharge {rate}", 25.0, t, amps, voltage_V[chosen], soc))
+    return runs, capacity_Ah
+
+
+def samsung30q_hppc(folder: Path) -> list[Measured]:
+    """Samsung 30Q 3 Ah, HPPC at C/2, 1C, 2C (20 degC) and 1C (40 degC) with surface temperature.
+
+    ARTS-Lab (CC BY-SA 4.0). The source has no time axis; its rows are 1 s apart (its own charge agrees).
+    """
+    import pandas as pd
+
+    table = pd.read_parquet(folder / "samsung30q_hppc_thermal.parquet")
+    runs = []
+    for key, part in table.groupby(["rate", "T_amb"], sort=True, observed=True):
+        rate, ambient_C = cast(tuple[str, float], key)
+        names = ("i", "I", "V", "soc", "T_C")
+        time_s, charge_A, voltage_V, soc, surface_C = (part[name].to_numpy(float) for name in names)
+        name = f"HPPC {rate} {ambient_C} degC"
+        runs.append(_run(name, float(ambient_C), time_s, -charge_A, voltage_V, soc, surface_C))
+    return runs
+
+
+def dmegc_runs(folder: Path, cell: str, tests: tuple[str, ...], capacity_Ah: float) -> list[Measured]:
+    """DMEGC INR18650 2.6 Ah at 25 degC from full, 10 s: pulse_data, ref_data, rw_data, ocv_data (C/20).
+
+    github Silencefrog9305/Digital-Twins-for-Battery-Using-CTA-MTL (MIT).
+    """
+    import pandas as pd
+
+    table = pd.read_parquet(folder / "dmegc18650_electrothermal.parquet")
+    table = table[(table["cell"] == cell) & table["test"].isin(tests)]
+    runs = []
+    for key, part in table.groupby(["test", "run"], sort=True, observed=True):
+        test, number = cast(tuple[str, int], key)
+        time_s, charge_A, voltage_V, surface_C = (part[name].to_numpy(float) for name in ("t", "I", "V", "T"))
+        soc = counted(time_s, -charge_A, 1.0, capacity_Ah)
+        runs.append(_run(f"{cell} {test} {number}", 25.0, time_s, -charge_A, voltage_V, soc, surface_C))
+    return runs

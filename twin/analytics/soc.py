@@ -44,6 +44,7 @@ SOC_MARGIN = 0.05  # how far the state may run beyond empty and full
 WATCH_S = 60.0  # memory of the watch on innovations
 ADMITTED = 0.05  # what the sigma of the state of charge grows to at least when that watch speaks
 SIGMA_MAX = 0.4
+WIDE = 0.1  # charge over which an error of the open circuit keeps its sign
 UNKNOWN_SIGMA = 0.3  # of a start nobody has stated
 RELAXING1_V, RELAXING2_V = 0.003, 0.01  # what the branches may hold before the first sample
 
@@ -85,6 +86,8 @@ class FilterSettings(NamedTuple):
     hysteresis_sigma : of the one-state hysteresis model
     scale_sigma, scale_s : of the common relative error of the resistances, and how long it lasts
     gate : in sigmas of the innovation
+    systematic_share : of the model error's sigma that does not average out at all (an open circuit that is
+        off at this charge); it enters the sigma that is reported, not the gain
     """
 
     offset_sigma: float = 0.01
@@ -99,6 +102,7 @@ class FilterSettings(NamedTuple):
     scale_sigma: float = 0.15
     scale_s: float = 300.0
     gate: float = 3.0
+    systematic_share: float = 0.5
 
 
 DEFAULT = FilterSettings()
@@ -419,6 +423,14 @@ def _look_ukf(
 
 
 @njit(cache=True)
+def _systematic(t: _Tables, s: FilterSettings, soc: float, sigma_V: float) -> float:
+    """What an open circuit that is off by a share of the model's error does to the state of charge."""
+    low, high = min(max(soc - WIDE, 0.0), 1.0 - 2.0 * WIDE), min(max(soc + WIDE, 2.0 * WIDE), 1.0)
+    rise_V = _curve(t, high)[0] - _curve(t, low)[0]
+    return s.systematic_share * sigma_V * (high - low) / max(rise_V, WIDE * SLOPE_FLOOR_V)
+
+
+@njit(cache=True)
 def _filter(
     unscented: bool,
     t: _Tables,
@@ -432,7 +444,7 @@ def _filter(
     state: FloatArray,
     sigma: FloatArray,
 ) -> None:
-    """Run over a recording: state (n, N_STATES) and the sigma of the state of charge (n,)."""
+    """Run over a recording: state (n, N_STATES) and the sigma of the state of charge to report (n,)."""
     p, cross, gain, mean = np.empty(N_CIRCUIT), np.empty(N_STATES), np.empty(N_STATES), np.zeros(1)
     for n in range(time_s.size):
         dt_s = time_s[n] - time_s[n - 1] if n > 0 else 0.0
@@ -457,7 +469,7 @@ def _filter(
         _correct(x, cov, gain, cross, used, innovation)
         _watch(s, innovation, lasting, dt_s, mean, cov)
         state[n] = x
-        sigma[n] = np.sqrt(max(cov[SOC, SOC], 0.0))
+        sigma[n] = np.sqrt(max(cov[SOC, SOC], 0.0) + _systematic(t, s, x[SOC], p[5]) ** 2)
 
 
 # ---- the door ------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ enum { X_SOC = EST_X_SOC, X_OFFSET = EST_X_OFFSET, X_V1 = EST_X_V1, X_V2 = EST_X
 #define WATCH_S 60.0f
 #define ADMITTED 0.05f
 #define SIGMA_MAX 0.4f
+#define WIDE 0.1f
 #define RELAXING1_V 0.003f
 #define RELAXING2_V 0.01f
 /* How long a group's deviation in voltage that is not charge lasts; it must not be averaged away. */
@@ -234,6 +235,16 @@ static float correct(est_ctx_t *e, const est_params_t *p, const est_input_t *in,
     return charge_slope;
 }
 
+/* Sigma to report: that of the filter, and what an open circuit that is off by a share of the model's error does. */
+static float reported_sigma(const est_ctx_t *e, const est_params_t *p, float sigma_V) {
+    const float soc = e->x[X_SOC];
+    const float low = est_clip(soc - WIDE, 0.0f, 1.0f - 2.0f * WIDE), high = est_clip(soc + WIDE, 2.0f * WIDE, 1.0f);
+    float slope;
+    const float rise_V = est_ocv_at(p, high, &slope) - est_ocv_at(p, low, &slope);
+    const float off = p->est_systematic_share * sigma_V * (high - low) / est_max(rise_V, WIDE * SLOPE_FLOOR_V);
+    return est_sqrt(est_max(e->cov[X_SOC][X_SOC], 0.0f) + square(off));
+}
+
 /* ---- each group ------------------------------------------------------------------------------------------- */
 
 /* A group sees what the mean sees, so only its difference in voltage is new: one state, and since model and noise
@@ -301,6 +312,7 @@ void est_init(est_ctx_t *e, const est_params_t *p, const est_start_t *start) {
             e->cov[X_HYST][X_HYST] = 1.0f / 3.0f; /* anywhere between the branches: a uniform law */
         }
     }
+    e->soc_sigma = start->soc_sigma;
     e->capacity_ratio = 1.0f;
     e->resistance_ratio = 1.0f;
     /* what a new cell may differ by, until something was measured */
@@ -328,6 +340,7 @@ void est_step(est_ctx_t *e, const est_params_t *p, const est_input_t *in) {
         slope_V = correct(e, p, in, &c);
     }
     deviations(e, p, in, slope_V, e->x[X_V1] + e->x[X_V2] + c.r0_ohm * in->current_now_A);
+    e->soc_sigma = reported_sigma(e, p, c.sigma_V);
     e->resistance_ohm = (1.0f + e->x[X_SCALE]) * c.r0_ohm;
     est_health_step(e, p, in);
     e->before_A = in->current_now_A;
@@ -335,7 +348,7 @@ void est_step(est_ctx_t *e, const est_params_t *p, const est_input_t *in) {
 
 float est_soc(const est_ctx_t *e) { return est_clip(e->x[X_SOC], 0.0f, 1.0f); }
 
-float est_soc_sigma(const est_ctx_t *e) { return est_sqrt(e->cov[X_SOC][X_SOC]); }
+float est_soc_sigma(const est_ctx_t *e) { return e->soc_sigma; }
 
 /* ---- parameters ------------------------------------------------------------------------------------------- */
 
@@ -396,6 +409,7 @@ void est_params_default(est_params_t *p, float capacity_Ah) {
     p->est_scale_sigma = 0.15f;
     p->est_scale_s = 300.0f;
     p->est_gate = 3.0f;
+    p->est_systematic_share = 0.5f;
     p->est_spread_resistance = 0.05f;
     p->est_spread_capacity = 0.02f;
     p->est_soc_low = 0.0f;

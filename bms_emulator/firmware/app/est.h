@@ -31,6 +31,7 @@ typedef struct {
     float x[EST_STATES];
     float soc_low; /* what adding small charges to x[SOC] has rounded away (compensated sum) */
     float cov[EST_STATES][EST_STATES];
+    float soc_sigma;       /* to report: of the filter, and what its open circuit may be off */
     float mean_innovation_V;
     float capacity_As;  /* of a group, as the parameters state it */
     float before_A;     /* current at the sample before */
@@ -58,6 +59,7 @@ typedef struct {
     float resistance_sigma;
     float mean_before_V;
     float drop_before_V;
+    uint32_t reserved;
     uint32_t have_before;
     uint32_t started;
 } est_ctx_t;

@@ -15,7 +15,7 @@
 #define EST_KELVIN 7
 #define EST_TABLE 84 /* EST_SOC * EST_KELVIN */
 
-#define EST_PARAM_WORDS 367
+#define EST_PARAM_WORDS 368
 #define EST_PARAM_FLOATS(FLOAT, FLOATS) \
     FLOATS(est_ocv_V, EST_OCV, 0.0f, 6.0f) \
     FLOATS(est_hysteresis_V, EST_SOC, 0.0f, 0.5f)         /* half the gap between the branches */ \
@@ -40,6 +40,7 @@
     FLOAT(est_scale_sigma, 0.0f, 1.0f) \
     FLOAT(est_scale_s, 1.0f, 1.0e6f) \
     FLOAT(est_gate, 1.0f, 100.0f) \
+    FLOAT(est_systematic_share, 0.0f, 1.0f) \
     FLOAT(est_spread_resistance, 0.0f, 1.0f)              /* group to group, relative */ \
     FLOAT(est_spread_capacity, 0.0f, 1.0f) \
     FLOAT(est_soc_low, 0.0f, 0.5f)                        /* power is offered between these two */ \

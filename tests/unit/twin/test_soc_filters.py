@@ -28,7 +28,7 @@ LINEAR = FilterModel(
     model_sigma_V=np.full(2, 0.008),
 )
 # Without the scale of the resistances the model is linear; with an open gate the filter is Kalman's.
-LINEAR_SETTINGS = DEFAULT._replace(scale_sigma=0.0, gate=1e9)
+LINEAR_SETTINGS = DEFAULT._replace(scale_sigma=0.0, gate=1e9, systematic_share=0.0)
 
 
 def drive(model: FilterModel, seed: int, n: int = 3000, offset_A: float = 0.0, noise_V: float = 0.003):
