@@ -265,3 +265,26 @@ def dmegc_runs(folder: Path, cell: str, tests: tuple[str, ...], capacity_Ah: flo
         soc = counted(time_s, -charge_A, 1.0, capacity_Ah)
         runs.append(_run(f"{cell} {test} {number}", 25.0, time_s, -charge_A, voltage_V, soc, surface_C))
     return runs
+
+
+def m50_pulses(folder: Path, ocv_soc: FloatArray, ocv_V: FloatArray, capacity_Ah: float) -> list[Measured]:
+    """LG M50 pulses of 10 s from rest at 0 to 45 degC, some 0.1 s apart (PyBOP examples, BSD-3-Clause).
+
+    The charge is what the rested voltage before the pulse says on the given open circuit.
+    """
+    import pandas as pd
+
+    table = pd.read_parquet(folder / "lg_m50_pulses.parquet")
+    runs = []
+    for key, part in table.groupby(["T_amb", "soc_step", "cell"], sort=True, observed=True):
+        ambient_C, step, cell = cast(tuple[float, str, str], key)
+        time_s, charge_A, voltage_V = (part[name].to_numpy(float) for name in ("t_s", "I", "V"))
+        keep = np.concatenate([[True], np.diff(time_s) > 0.0])
+        time_s, amps, voltage_V = time_s[keep], -charge_A[keep], voltage_V[keep]
+        on = np.flatnonzero(amps > 0.1)
+        # The current is logged one sample after the voltage has jumped.
+        amps[1 : on[0]] = amps[on[0]]
+        start = float(np.interp(voltage_V[0], ocv_V, ocv_soc))
+        soc = counted(time_s, amps, start, capacity_Ah)
+        runs.append(_run(f"{step} {cell}", float(ambient_C), time_s, amps, voltage_V, soc))
+    return runs

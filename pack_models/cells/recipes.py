@@ -423,10 +423,12 @@ def lgm50_measured(data: Path | None) -> dict[str, Any]:
     runs = measured.m50_rates(folder, capacity_Ah)
     ocv_soc = np.unique(np.concatenate([OCV_KNOTS, np.arange(0.2, 1.0, 0.025).round(3)]))
     known = Known(ocv_soc, np.maximum.accumulate(measured.m50_open_circuit(folder, ocv_soc)))
+    pulses = measured.m50_pulses(folder, known.ocv_soc, known.ocv_V, capacity_Ah)
     fits, tests = {}, {}
     for ambient_K in (273.15, 298.15, 318.15):
         here = [run for run in runs if run.ambient_K == ambient_K]
         training = [run for run in here if run.name in ("0p1C", "0p5C", "1C")]
+        training += [run for run in pulses if run.ambient_K == ambient_K and not run.name.endswith("Cell1")]
         fits[ambient_K] = fit_cell(training, weights(training, 0.03), KNOTS, ocv_soc, capacity_Ah, known)
         for run in here:
             if run.name in ("1p5C", "2C"):
@@ -440,13 +442,13 @@ def lgm50_measured(data: Path | None) -> dict[str, Any]:
         "heat": "mass times 950 J/(kg K), a usual value for 21700 cells (assumption; range "
         "in print 880 to 1050)",
         "guess": GUESS,
-        "fit": "least squares on discharges at C/10, C/2 and 1C at 0, 25 and 45 degC "
+        "fit": "least squares on discharges at C/10, C/2 and 1C and on pulses of 10 s at 0, 25 and 45 degC "
         "chamber; the cells warm by up "
         "to 10 K meanwhile; 1.5C and 2C kept for the test (twin identify lgm50_measured)",
     }
     return sheet(
         "lgm50_measured",
-        "LG M50 5 Ah, NMC811 | graphite-SiOx, identified from measured discharges",
+        "LG M50 5 Ah, NMC811 | graphite-SiOx, identified from measured discharges and pulses",
         "NMC811 | graphite-SiOx",
         "21700 cylindrical",
         {

