@@ -3,13 +3,15 @@
 Nothing is typed twice: enumerations are read from the X-macro lists of the header (position = value),
 constants from its #defines, and the dtypes of parameters, inputs and outputs from the field tables the
 library carries. The layout numpy would choose for those fields is compared with the compiler's offsets and
-sizes.
+sizes. `python -m bms_emulator.firmware.interface schema` prints the schema of the parameter set.
 """
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import functools
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,17 @@ def names(kind: str) -> tuple[str, ...]:
 def diag_severity() -> dict[str, str]:
     """Severity of each diagnosis."""
     return {row[0]: row[1] for row in _lists()["DIAG"]}
+
+
+@functools.cache
+def limit_rows(kind: str = "LIMIT") -> tuple[tuple[str, int, int], ...]:
+    """(signal, lowest and highest trip) of each limit; of each ramp with kind RAMP, whose range is open."""
+    wide = ["-10000000", "10000000"]
+    rows = []
+    for row in _lists()[kind]:
+        low, high = row[-2:] if kind == "LIMIT" else wide
+        rows.append((row[1], int(low), int(high)))
+    return tuple(rows)
 
 
 @functools.cache
@@ -114,6 +127,13 @@ class Firmware:
         self.c.bms_host_starved.argtypes = (pointer, pointer, u32, u32)
         self.c.bms_host_replace.argtypes = (pointer, pointer)
         self.c.bms_host_replace.restype = u32
+        self.c.bms_host_read_set.argtypes = (ctypes.c_char_p, u32, u32, pointer, ctypes.POINTER(Verdict))
+        self.c.bms_host_read_set.restype = u32
+        for function in ("next_word", "is_float"):
+            getattr(self.c, f"bms_host_{function}").argtypes = (u32,)
+            getattr(self.c, f"bms_host_{function}").restype = u32
+        self.c.bms_host_pair.argtypes = (u32, ctypes.POINTER(u32), ctypes.POINTER(u32))
+        self.c.bms_host_pair.restype = u32
         self.c.bms_host_records.argtypes = (pointer,)
         self.c.bms_host_records.restype = u32
         self.c.bms_host_record.argtypes = (pointer, u32, pointer)
@@ -164,3 +184,19 @@ class Firmware:
 def load(variant: str = "release") -> Firmware:
     """The firmware of this host, built if needed; one per variant and process."""
     return Firmware(build_native(variant))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bms_emulator.firmware.interface", description="Tables of the firmware as JSON."
+    )
+    parser.add_argument("what", choices=["schema"], help="schema: id, name, type, unit, range, ordered pairs")
+    parser.parse_args(arguments)
+    from bms_emulator.firmware.paramset import schema
+
+    print(json.dumps(schema(), indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

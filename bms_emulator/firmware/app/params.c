@@ -103,6 +103,32 @@ static uint32_t first_unused(uint32_t field) {
     }
 }
 
+/* Words of the set that have a row: not those of spare slots, nor the schema. */
+uint32_t bms_params_next(uint32_t word) {
+    for (uint32_t field = 0; field < INTEGER_COUNT; ++field) {
+        const range_row_t *row = &ranges[field];
+        const uint32_t unused = first_unused(field);
+        const uint32_t used = unused < row->count ? unused : row->count;
+        if (word < row->offset + used) {
+            return word < row->offset ? row->offset : word;
+        }
+    }
+    const float_row_t *last = &float_ranges[sizeof float_ranges / sizeof float_ranges[0] - 1];
+    return word < last->offset + last->count ? word : UINT32_MAX; /* floats follow each other without a gap */
+}
+
+uint32_t bms_params_is_float(uint32_t word) { return word >= float_ranges[0].offset && word < WORD(schema); }
+
+uint32_t bms_params_pair(uint32_t index, uint32_t *upper_word, uint32_t *lower_word) {
+    enum { WHOLE = sizeof pairs / sizeof pairs[0], ALL = WHOLE + sizeof float_pairs / sizeof float_pairs[0] };
+    if (index >= ALL) {
+        return 0;
+    }
+    *upper_word = index < WHOLE ? pairs[index].upper_word : float_pairs[index - WHOLE].upper_word;
+    *lower_word = index < WHOLE ? pairs[index].lower_word : float_pairs[index - WHOLE].lower_word;
+    return 1;
+}
+
 static bms_param_verdict_t check_ranges(const bms_params_t *params) {
     const int32_t *words = (const int32_t *)params;
     for (uint32_t field = 0; field < INTEGER_COUNT; ++field) {

@@ -30,6 +30,10 @@ static inline int32_t magnitude(int32_t value) { return value < 0 ? -value : val
 
 static inline uint32_t distance(uint32_t a, uint32_t b) { return a > b ? a - b : b - a; }
 
+/* params.c */
+uint32_t bms_params_next(uint32_t word); /* this word or the next that has a row in a set; UINT32_MAX: none */
+uint32_t bms_params_is_float(uint32_t word);
+uint32_t bms_params_pair(uint32_t index, uint32_t *upper_word, uint32_t *lower_word); /* 0: no such pair */
 /* measure.c */
 void bms_sample_arrived(bms_ctx_t *ctx, const bms_inputs_t *in);
 void bms_evaluate(bms_ctx_t *ctx);

@@ -1,6 +1,8 @@
 #include "bms_host.h"
 
 #include "../app/est_math.h"
+#include "../app/paramset.h"
+#include "../app/parts.h"
 
 #include <stddef.h>
 
@@ -96,6 +98,22 @@ void bms_host_starved(bms_ctx_t *ctx, const bms_inputs_t *in, uint32_t n_ticks, 
 }
 
 uint32_t bms_host_replace(bms_ctx_t *ctx, const bms_params_t *params) { return bms_params_replace(ctx, params); }
+
+uint32_t bms_host_read_set(const uint8_t *body, uint32_t size, uint32_t counter_least, bms_params_t *params,
+                           bms_param_verdict_t *verdict) {
+    bms_paramset_t set = {0};
+    const uint32_t reason = bms_paramset_read(&set, body, size, counter_least, params);
+    *verdict = set.verdict;
+    return reason;
+}
+
+uint32_t bms_host_next_word(uint32_t word) { return bms_params_next(word); }
+
+uint32_t bms_host_is_float(uint32_t word) { return bms_params_is_float(word); }
+
+uint32_t bms_host_pair(uint32_t index, uint32_t *upper_word, uint32_t *lower_word) {
+    return bms_params_pair(index, upper_word, lower_word);
+}
 
 uint32_t bms_host_records(const bms_ctx_t *ctx) { return ctx->slow.blackbox.made; }
 

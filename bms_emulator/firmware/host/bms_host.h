@@ -33,6 +33,13 @@ BMS_EXPORT uint32_t bms_host_replace(bms_ctx_t *ctx, const bms_params_t *params)
 /* What only a target does by itself: a tick that came late; seconds in which the other part did not get to run. */
 BMS_EXPORT void bms_host_late(bms_ctx_t *ctx);
 BMS_EXPORT void bms_host_starved(bms_ctx_t *ctx, const bms_inputs_t *in, uint32_t n_ticks, uint32_t tick_ms);
+/* A parameter set by the bytes of its body; the reason. params is what it says, to be used only with PARAM_OK. */
+BMS_EXPORT uint32_t bms_host_read_set(const uint8_t *body, uint32_t size, uint32_t counter_least, bms_params_t *params,
+                                      bms_param_verdict_t *verdict);
+/* This word of a set or the next that has a row; is it a float; which pairs (upper, lower) are ordered. */
+BMS_EXPORT uint32_t bms_host_next_word(uint32_t word);
+BMS_EXPORT uint32_t bms_host_is_float(uint32_t word);
+BMS_EXPORT uint32_t bms_host_pair(uint32_t index, uint32_t *upper_word, uint32_t *lower_word);
 /* Lines of the black box made since start. */
 BMS_EXPORT uint32_t bms_host_records(const bms_ctx_t *ctx);
 /* One line of the black box; 0 when it was never made or is overwritten. */
