@@ -15,7 +15,7 @@ Time goes on over resets and while the power is off (`cycle`). A reset opens all
 
 from __future__ import annotations
 
-import ast
+import marshal
 import struct
 import zlib
 from collections.abc import Sequence
@@ -89,7 +89,7 @@ class BoardSnapshot:
     """State of a board at one cycle."""
 
     machine: Snapshot
-    own: str
+    own: bytes
 
 
 class BmsBoard:
@@ -345,11 +345,11 @@ class BmsBoard:
             self.log,
             bytes(self.console),
         )
-        return BoardSnapshot(self.machine.snapshot(), repr(own))
+        return BoardSnapshot(self.machine.snapshot(), marshal.dumps(own, 2))
 
     def restore(self, snapshot: BoardSnapshot) -> None:
         """Take back a state given by `snapshot`."""
-        own: tuple[Any, ...] = ast.literal_eval(snapshot.own)
+        own: tuple[Any, ...] = marshal.loads(snapshot.own)
         self.powered, self.halted, self._remainder, self._sequence, self._starts = own[:5]
         self.sampled_at, self.clock_ppm, self.afe.samples, log, console = own[5:]
         self.log, self.console = list(log), bytearray(console)

@@ -147,6 +147,7 @@ class Machine:
         self.on_output: Callable[[bytes], object] | None = None
         self._writer: TraceWriter | None = None
         self._devices: dict[str, PythonDevice] = {}
+        self._places = [(d.name, d.base, d.size) for d in self.board.devices if d.driver not in HOT]
         self._events: list[tuple[int, int, str, str]] = []
         self._event_number = 0
         self._entry: int | None = None
@@ -333,6 +334,12 @@ class Machine:
         self.skip_breakpoint()
         return self.run(instructions=1)
 
+    def skip_one(self) -> None:
+        """Injected fault: the next instruction is fetched and does nothing, once. In the cycle count it is
+        as if it had never been."""
+        at, _ = locate(self.regions, self.pc)
+        self.pc += 4 if self.mem[at] & 3 == 3 else 2
+
     def skip_breakpoint(self) -> None:
         """Let the next `run` pass a breakpoint on the present instruction."""
         self.st[S["X_PC"]] = self.pc
@@ -392,17 +399,15 @@ class Machine:
         st = self.st
         address, flags = int(st[S["X_ADDR"]]), int(st[S["X_WRITE"]])
         part = flags >> 1
-        row = next(d for d in self.board.devices if d.base <= address < d.base + d.size)
-        device = self._devices.get(row.name)
+        name, base = next((n, at) for n, at, size in self._places if at <= address < at + size)
+        device = self._devices.get(name)
         cycle = self.cycle + part
         fault = device is None
         value = 0
         if device is not None and flags & 1:
-            fault = (
-                device.write(address - row.base, int(st[S["X_SIZE"]]), int(st[S["X_VALUE"]]), cycle) is False
-            )
+            fault = device.write(address - base, int(st[S["X_SIZE"]]), int(st[S["X_VALUE"]]), cycle) is False
         elif device is not None:
-            answer = device.read(address - row.base, cycle)
+            answer = device.read(address - base, cycle)
             fault = answer is None
             value = 0 if answer is None else answer & 0xFFFFFFFF
         st[S["X_RESULT0"] + part] = value
@@ -474,6 +479,15 @@ class Machine:
         at = self._flat(address, len(data))
         self.mem[at : at + len(data)] = np.frombuffer(data, dtype=np.uint8)
         self._forget_code(at, len(data))
+
+    def was_run(self, memory: str, offset: int, size: int) -> bool:
+        """Whether an instruction in those bytes of a memory was executed since they were last written."""
+        first = (self.board.memory(memory).offset + offset) >> 1
+        return bool((self._code[first : first + size // 2] != isa.OP_UNDECODED).any())
+
+    def forget_runs(self) -> None:
+        """Let `was_run` start anew."""
+        self._forget_all_code()
 
     def instruction_at(self, address: int) -> str:
         """Disassembled instruction, or what is wrong with the address."""

@@ -108,6 +108,7 @@ class Hsm(Registers):
         self.keys = keys
         self._seed = seed
         self._draws = 0
+        self.haste = 1  # campaigns of faults may let the engine be so many times faster
         self.counters = [0] * COUNTERS
         self.reset()
 
@@ -190,7 +191,7 @@ class Hsm(Registers):
         good = verify(slot.spki, algorithm, message, signature)
         duration = ED25519_CYCLES if algorithm == 1 else P256_CYCLES
         duration += SHA_BLOCK_CYCLES * (len(message) // 64 + 1)
-        self._wait("verified", VALID if good else INVALID, cycle + duration)
+        self._wait("verified", VALID if good else INVALID, cycle + duration // self.haste)
 
     def event(self, name: str, cycle: int) -> None:
         """The command is done."""

@@ -269,7 +269,9 @@ static uint32_t verify_signature(const found_t *found, const uint8_t digest[32])
     }
     const uint32_t algorithm = ed25519 ? 1 : 3;
     const int verdict = hal_verify(0, key_hash, algorithm, digest, 32, ed25519 ? signature : raw, 64);
-    return verdict == HAL_OK ? REASON_OK : REASON_SIGNATURE;
+    /* No branch: any wrong bit of the verdict or of the engine's proof is a wrong bit of the reason. */
+    const uint32_t wrong = (uint32_t)verdict | (hal_verified() ^ HAL_PROOF);
+    return ((0u - (wrong >> 16 | (wrong & 0xFFFFu))) >> 31) * REASON_SIGNATURE;
 }
 
 typedef struct {

@@ -143,6 +143,7 @@ void rom_decide(uint32_t by_image, uint32_t *keep, const identity_t *identity, d
     static const journal_t none;
     journal_t row = none;
     decision->run = 0;
+    decision->proof[0] = decision->proof[1] = 0;
 
     (void)journal_settle();
     int known = journal_get(&row);
@@ -194,5 +195,7 @@ void rom_decide(uint32_t by_image, uint32_t *keep, const identity_t *identity, d
         (void)counters_raise(second.firmware.security_counter,
                              second.has_parameters ? second.parameters.security_counter : 0, 0);
     }
+    decision->proof[0] = first.firmware.proof;
+    decision->proof[1] = second.firmware.proof;
     decision->run = wrong == 0 ? ROM_RUN : wrong & ~ROM_RUN;
 }

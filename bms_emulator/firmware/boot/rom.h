@@ -14,6 +14,7 @@ typedef struct {
     uint32_t safe_mode;  /* the firmware may do nothing but take an update */
     uint32_t entry;      /* offset of the first instruction in the slot */
     uint32_t reason;     /* of the journal */
+    uint32_t proof[2];   /* IMAGE_PROOF twice, or this must not run whatever `run` says */
 } decision_t;
 
 #define ROM_RUN 0x3D5A17C6u

@@ -25,6 +25,10 @@ void hal_sha256_add(const void *data, uint32_t size);
 void hal_sha256_end(uint8_t digest[32]);
 int hal_verify(uint32_t purpose, const uint8_t key_hash[32], uint32_t algorithm, const void *message,
                uint32_t message_size, const void *signature, uint32_t signature_size); /* HAL_OK or HAL_BAD */
+/* What the last hal_verify has proved: HAL_PROOF if its signature is valid, any other word if not or if there was none
+ * since the last hash. Asked in addition, so that a call that was left out does not pass for a good one. */
+#define HAL_PROOF 0x3CA5965Au
+uint32_t hal_verified(void);
 uint32_t hal_counter_read(uint32_t id);
 int hal_counter_raise(uint32_t id, uint32_t value); /* monotonic, power-fail atomic */
 void hal_random(void *out, uint32_t size);

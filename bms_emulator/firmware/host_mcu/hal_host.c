@@ -15,6 +15,7 @@ static host_parameters_t ask_parameters;
 /* The hash under way: gathered here, so that a digest is one question. */
 static uint8_t gathered[FLASH_SIZE + 64];
 static uint32_t gathered_size;
+static uint32_t verified; /* what the last verification has proved */
 
 /* Runs a statement as the controller's code; gives HOST_DONE, or how the code was left. */
 #define RUN(m, statement)                  \
@@ -160,7 +161,10 @@ void hal_flash_protect(uint32_t at, uint32_t size) {
 
 /* ---- crypto ------------------------------------------------------------------------------------------------ */
 
-void hal_sha256_begin(void) { gathered_size = 0; }
+void hal_sha256_begin(void) {
+    gathered_size = 0;
+    verified = 0;
+}
 
 void hal_sha256_add(const void *data, uint32_t size) {
     if (size <= sizeof(gathered) - gathered_size) {
@@ -173,8 +177,13 @@ void hal_sha256_end(uint8_t digest[32]) { ask_digest(gathered, gathered_size, di
 
 int hal_verify(uint32_t purpose, const uint8_t key_hash[32], uint32_t algorithm, const void *message,
                uint32_t message_size, const void *signature, uint32_t signature_size) {
-    return ask_verify(now->handle, purpose, key_hash, algorithm, message, message_size, signature, signature_size);
+    const int verdict =
+        ask_verify(now->handle, purpose, key_hash, algorithm, message, message_size, signature, signature_size);
+    verified = verdict == HAL_OK ? HAL_PROOF : ~HAL_PROOF;
+    return verdict;
 }
+
+uint32_t hal_verified(void) { return verified; }
 
 uint32_t hal_counter_read(uint32_t id) { return id < 8 ? now->counter[id] : 0; }
 

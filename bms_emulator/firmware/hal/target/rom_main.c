@@ -17,13 +17,18 @@ void trap_exception(void) { hal_reset(HAL_WHY_FAULT); }
 void trap_timer(void) { hal_reset(HAL_WHY_FAULT); }
 void trap_unexpected(void) { hal_reset(HAL_WHY_FAULT); }
 
+/* 0 only if everything says run; asked of the memory each time, so a skipped branch is followed by another one. */
+static uint32_t refused(const volatile decision_t *decision) {
+    return (decision->run ^ ROM_RUN) | (decision->proof[0] ^ IMAGE_PROOF) | (decision->proof[1] ^ IMAGE_PROOF);
+}
+
 void chip_main(uint32_t argument) {
     (void)argument;
     decision_t decision;
     uint32_t keep = RESET_KEEP;
     rom_decide(rom_by_image(RESET_CAUSE, RESET_WHY), &keep, (const identity_t *)(ROM_BASE + IDENTITY_AT), &decision);
     RESET_KEEP = keep;
-    if (decision.run != ROM_RUN) {
+    if (refused(&decision)) {
         hal_console("no image\n", 9);
         for (;;) {
             sleep_until_interrupt(); /* contactors are open, nothing else is to be done */
@@ -31,8 +36,7 @@ void chip_main(uint32_t argument) {
     }
     NVM_WINDOW = decision.slot | WINDOW_LOCK;
     watchdog_start();
-    /* Asked once more, of the memory and not of a register: a jump behind a skipped branch. */
-    if (*(volatile uint32_t *)&decision.run != ROM_RUN) {
+    if (refused(&decision)) {
         hal_reset(HAL_WHY_FAULT);
     }
     jump_to(decision.slot | decision.parameters << 8 | decision.safe_mode << 16, XIP_BASE + decision.entry);
