@@ -89,14 +89,17 @@ class _Hardware(ctypes.Structure):
     )
 
 
+class _Key(ctypes.Structure):
+    _fields_ = (("algorithm", ctypes.c_uint32), ("hash", ctypes.c_uint8 * 32))
+
+
 class _Identity(ctypes.Structure):
     _fields_ = (
         ("hardware", _Hardware),
-        ("serial", ctypes.c_uint8 * (4 * SERIAL_MAX)),
         ("serial_size", ctypes.c_uint32),
+        ("serial", ctypes.c_uint8 * SERIAL_MAX),
         ("n_keys", ctypes.c_uint32),
-        ("key_algorithm", ctypes.c_uint32 * KEYS_MAX),
-        ("key_hash", ctypes.c_uint8 * 32 * KEYS_MAX),
+        ("key", _Key * KEYS_MAX),
     )
 
 
@@ -396,8 +399,8 @@ class HostMcu:
         manifest_keys = [k for k in self.keys if k.purpose == 1]
         self.identity.n_keys = len(manifest_keys)
         for i, key in enumerate(manifest_keys):
-            ctypes.memmove(self.identity.key_hash[i], key.key_hash, 32)
-            self.identity.key_algorithm[i] = 1 if len(key.spki) == 44 else 2
+            ctypes.memmove(self.identity.key[i].hash, key.key_hash, 32)
+            self.identity.key[i].algorithm = 1 if len(key.spki) == 44 else 2
         self.lib.c.host_init(self.pointer, self.handle, seed, ctypes.byref(hardware))
         self.flash = HostFlash(self)
         self._counter = (ctypes.c_uint32 * 8).from_address(self.at + self.lib.offset["counter"])

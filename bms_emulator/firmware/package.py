@@ -16,21 +16,35 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 HEADER_SIZE = 0x200
 WINDOW = 0x0800_0000
+ED25519_SIZE = 44  # of such a key's SubjectPublicKeyInfo; a P-256 key has 91 bytes
 _ROM_FIXED, _NON_BOOTABLE = 0x100, 0x10
 _TLV = struct.Struct("<HH")
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What is fixed at manufacture: UUIDs of vendor and hardware class, revision of the board."""
+    """What is fixed at manufacture: UUIDs of vendor and hardware class, revision of the board, serial number,
+    and the keys (DER SubjectPublicKeyInfo) whose update manifests are accepted; by default the development
+    key."""
 
     vendor: bytes = bytes(range(16))
     hardware_class: bytes = bytes(range(16, 32))
     revision: int = 1
+    serial: str = "ecu-board"
+    manifest_keys: tuple[bytes, ...] | None = None
 
     def pack(self) -> bytes:
-        """As the last bytes of the ROM hold it (identity_t of boot/image.h)."""
-        return self.vendor + self.hardware_class + struct.pack("<I", self.revision)
+        """As the last bytes of the ROM hold it (ota_identity_t of update/manifest.h)."""
+        keys = (spki(development_key()),) if self.manifest_keys is None else self.manifest_keys
+        serial = self.serial.encode()
+        if len(serial) > 64 or len(keys) > 4:
+            raise ValueError("a serial number has at most 64 bytes, a controller at most 4 manifest keys")
+        rows = b"".join(
+            struct.pack("<I", 1 if len(key) == ED25519_SIZE else 2) + hashlib.sha256(key).digest()
+            for key in keys
+        )
+        head = self.vendor + self.hardware_class + struct.pack("<II", self.revision, len(serial))
+        return head + serial.ljust(64, b"\0") + struct.pack("<I", len(keys)) + rows
 
 
 def development_key() -> Ed25519PrivateKey:

@@ -41,7 +41,16 @@ PROGRAMS: dict[str, tuple[tuple[str, ...], str]] = {
             *("app", "boot/records.c", "boot/image.c", "update"),
             *(
                 f"hal/target/{name}"
-                for name in ("start.S", "main.c", "afe.c", "nvm.c", "hsm.c", "system.c", "mailbox.c")
+                for name in (
+                    "start.S",
+                    "main.c",
+                    "afe.c",
+                    "nvm.c",
+                    "hsm.c",
+                    "system.c",
+                    "mailbox.c",
+                    "update_task.c",
+                )
             ),
         ),
         "hal/target/link_app.ld",

@@ -313,7 +313,7 @@ uint32_t host_start(host_mcu_t *m, const ota_identity_t *identity, uint32_t self
 uint32_t host_step(host_mcu_t *m, uint32_t in_size) {
     m->in_size = in_size;
     m->out_size = 0;
-    RUN(m, (void)ota_step(&m->agent));
+    RUN(m, while (ota_step(&m->agent)) {});
 }
 
 void host_status(host_mcu_t *m) {

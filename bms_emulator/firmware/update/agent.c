@@ -370,20 +370,22 @@ static uint32_t verify_staged(ota_ctx_t *o, uint32_t image_id) {
     return OTA_OK;
 }
 
-/* Table bytes, collected in the block buffer; the number taken. The table is kept in flash once it leads to the
- * signed root. */
-static uint32_t take_table(ota_ctx_t *o, uint32_t image_id, const uint8_t *data, uint32_t n, uint32_t *used) {
+/* Table bytes, collected in the block buffer and kept in flash once they lead to the signed root. */
+static uint32_t take_table(ota_ctx_t *o, uint32_t image_id) {
     ota_plan_t *p = &o->plan[image_id];
     ota_place_t *place = &o->place;
     while (!p->valid) {
         const uint32_t need = place->table_part == TABLE_HEADER  ? CONTAINER_HEADER
                               : place->table_part == TABLE_WORDS ? CONTAINER_HEADER + 2 * p->head.n_blocks
                                                                  : container_table_size(&p->head, p->words);
-        while (place->taken < need) {
-            if (*used == n) {
-                return OTA_OK;
-            }
-            o->block[place->taken++] = data[(*used)++];
+        const uint32_t missing = need - place->taken;
+        const uint32_t piece = o->data_left < missing ? o->data_left : missing;
+        bytes_copy(o->block + place->taken, o->frame + o->data_at, piece);
+        place->taken += piece;
+        o->data_at += piece;
+        o->data_left -= piece;
+        if (place->taken < need) {
+            return OTA_OK;
         }
         if (place->table_part == TABLE_HEADER) {
             TRY(check_header(o, image_id));
@@ -437,62 +439,83 @@ static uint32_t finish_block(ota_ctx_t *o) {
     return OTA_OK;
 }
 
-/* Record bytes, decoded as they come. A block that is there already is passed over. */
-static uint32_t take_records(ota_ctx_t *o, const uint8_t *data, uint32_t n) {
+/* Record bytes of the frame under way, decoded as they come, until one block has been written or no byte is left. A
+ * block that is there already is passed over. */
+static uint32_t take_records(ota_ctx_t *o) {
     ota_place_t *place = &o->place;
     ota_plan_t *p = &o->plan[place->image_id];
     while (place->block < p->head.n_blocks) {
         const uint32_t length = word_length(p->words[place->block]);
         const uint32_t kind = word_kind(p->words[place->block]);
-        const uint32_t piece = n < length - place->taken ? n : length - place->taken;
-        if (!p->done[place->block]) {
-            if (kind == KIND_STORED) {
-                bytes_copy(o->block + place->taken, data, piece);
-            } else if (kind == KIND_PATCH) {
-                if (place->taken == 0) {
-                    const flash_file_t base = o->running[place->image_id];
-                    patch_begin(&o->patch, length, container_block_size(&p->head, place->block), base.at, base.size);
-                }
-                patch_feed(&o->patch, data, piece, o->block);
+        const uint32_t missing = length - place->taken;
+        const uint32_t piece = o->data_left < missing ? o->data_left : missing;
+        const uint8_t *data = o->frame + o->data_at;
+        const uint32_t there = p->done[place->block];
+        if (!there && kind == KIND_STORED) {
+            bytes_copy(o->block + place->taken, data, piece);
+        } else if (!there && kind == KIND_PATCH) {
+            if (place->taken == 0) {
+                const flash_file_t base = o->running[place->image_id];
+                patch_begin(&o->patch, length, container_block_size(&p->head, place->block), base.at, base.size);
             }
+            patch_feed(&o->patch, data, piece, o->block);
         }
         place->taken += piece;
-        data += piece;
-        n -= piece;
+        o->data_at += piece;
+        o->data_left -= piece;
         if (place->taken < length) {
+            o->data_pending = 0;
             return OTA_OK;
         }
-        if (!p->done[place->block]) {
+        if (!there) {
             TRY(finish_block(o));
+            next_block(o);
+            return OTA_OK;
         }
         next_block(o);
     }
+    o->data_pending = 0;
     return OTA_OK;
 }
 
-static uint32_t take(ota_ctx_t *o, uint32_t image_id, uint32_t offset, const uint8_t *data, uint32_t n) {
+/* A step with the DATA frame under way; data_pending falls when nothing more can be done with it. */
+static uint32_t take(ota_ctx_t *o, uint32_t image_id) {
     ota_plan_t *p = &o->plan[image_id];
-    if (!p->has_cursor || o->place.image_id != image_id) {
-        /* Another image, or from the first block that is missing: what was begun is not kept. */
-        forget_place(o);
-        seek(o, image_id);
-    }
-    p->has_cursor = 1;
-    p->cursor = offset + n;
-    uint32_t used = 0;
     if (!p->valid) {
-        TRY(take_table(o, image_id, data, n, &used));
+        TRY(take_table(o, image_id));
         if (!p->valid) {
+            o->data_pending = 0;
             return OTA_OK;
         }
         begin_records(o, image_id);
     }
-    TRY(take_records(o, data + used, n - used));
-    if (complete(p)) {
+    TRY(take_records(o));
+    if (!o->data_pending && complete(p)) {
         forget_place(o);
         return verify_staged(o, image_id);
     }
     return OTA_OK;
+}
+
+/* Goes on with the DATA frame under way, and answers it at its end. */
+static void continue_data(ota_ctx_t *o) {
+    const uint32_t image_id = o->frame[FRAME_HEAD];
+    uint32_t reason = OTA_OK;
+    if (o->data_pending) {
+        reason = take(o, image_id);
+    }
+    if (reason != OTA_OK) {
+        o->last_reason = reason;
+        o->data_pending = 0;
+        forget_place(o);
+    }
+    if (!o->data_pending) {
+        o->answer[FRAME_HEAD] = (uint8_t)image_id;
+        o->answer[FRAME_HEAD + 1] = 0;
+        put16(o->answer + FRAME_HEAD + 2, reason);
+        put32(o->answer + FRAME_HEAD + 4, next_offset(o, image_id));
+        send(o, FRAME_PROGRESS, 8);
+    }
 }
 
 static uint32_t on_data(ota_ctx_t *o, const uint8_t *payload, uint32_t size) {
@@ -503,19 +526,20 @@ static uint32_t on_data(ota_ctx_t *o, const uint8_t *payload, uint32_t size) {
     REQUIRE(image_id <= 1, OTA_FORMAT);
     REQUIRE(o->has_staged, OTA_MISSING_FIELD);
     REQUIRE(o->staged.present >> image_id & 1u, OTA_UNKNOWN_FIELD);
-    uint32_t reason = OTA_OK;
-    if (!complete(&o->plan[image_id]) && offset == next_offset(o, image_id)) {
-        reason = take(o, image_id, offset, payload + DATA_HEAD, size - DATA_HEAD);
-        if (reason != OTA_OK) {
-            o->last_reason = reason;
+    ota_plan_t *p = &o->plan[image_id];
+    if (!complete(p) && offset == next_offset(o, image_id)) {
+        if (!p->has_cursor || o->place.image_id != image_id) {
+            /* Another image, or from the first block that is missing: what was begun is not kept. */
             forget_place(o);
+            seek(o, image_id);
         }
+        p->has_cursor = 1;
+        p->cursor = offset + size - DATA_HEAD;
+        o->data_at = FRAME_HEAD + DATA_HEAD;
+        o->data_left = size - DATA_HEAD;
+        o->data_pending = 1;
     }
-    o->answer[FRAME_HEAD] = (uint8_t)image_id;
-    o->answer[FRAME_HEAD + 1] = 0;
-    put16(o->answer + FRAME_HEAD + 2, reason);
-    put32(o->answer + FRAME_HEAD + 4, next_offset(o, image_id));
-    send(o, FRAME_PROGRESS, 8);
+    continue_data(o);
     return OTA_OK;
 }
 
@@ -585,6 +609,10 @@ static void find_running(ota_ctx_t *o) {
 void ota_init(ota_ctx_t *o, const ota_identity_t *identity, uint32_t conditions) {
     bytes_fill((uint8_t *)o, 0, sizeof(*o));
     bytes_copy((uint8_t *)&o->identity, (const uint8_t *)identity, sizeof(*identity));
+    if (identity->n_keys > KEYS_MAX || identity->serial_size > SERIAL_MAX) {
+        o->identity.n_keys = 0; /* never provisioned: nothing is accepted */
+        o->identity.serial_size = 0;
+    }
     o->conditions = conditions;
     (void)journal_get(&o->journal); /* the ROM has left a valid one */
     counters_get(&o->counters);
@@ -602,6 +630,10 @@ void ota_init(ota_ctx_t *o, const ota_identity_t *identity, uint32_t conditions)
 uint32_t ota_step(ota_ctx_t *o) {
     if (o->journal.state == RECORD_TEST && hal_time_us() > PROBATION_US) {
         hal_reset(HAL_WHY_PROBATION);
+    }
+    if (o->data_pending) {
+        continue_data(o);
+        return 1;
     }
     uint32_t type = 0;
     uint32_t size = hal_mailbox_receive(o->frame, FRAME_MAX);

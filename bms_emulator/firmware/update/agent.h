@@ -2,8 +2,8 @@
  *
  * The specification of every answer and every byte in flash is ota/mcu_model.py; tests/agreement holds both equal.
  * All state stands in ota_ctx_t. Memory: the decoder (window, patch, block buffer) takes 2.3 KiB and one block of
- * 4 KiB; the context as a whole OTA_CTX_SIZE bytes. ota_step works on flash for at most one erase and one block (at
- * activation: two digests and the checks of the set) and never waits; the real-time part interrupts it anywhere. */
+ * 4 KiB. A step writes at most one block, or a table, or a manifest (at activation: two digests and the checks of the
+ * set) and waits for nothing but flash and crypto engine; the real-time part interrupts it anywhere. */
 #ifndef OTA_AGENT_H
 #define OTA_AGENT_H
 
@@ -38,19 +38,22 @@ typedef struct {
 typedef struct {
     patch_t patch;
     manifest_t staged; /* verified; what is in flash is not trusted again before the next reset */
+    uint64_t clock_s; /* set by the application: trusted time, 0: unknown */
     ota_identity_t identity;
     journal_t journal;
     counters_t counters;
     ota_plan_t plan[2];
     ota_place_t place;
     flash_file_t running[2]; /* firmware and parameter file in use */
-    uint64_t clock_s;        /* set by the application: trusted time, 0: unknown */
     uint32_t conditions;     /* set by the application: CONDITION_* */
     uint32_t self_test_passed; /* set by the application */
     uint32_t has_staged;
     uint32_t last_reason;
     uint32_t dropped; /* frames with a bad form or checksum */
     uint32_t manifest_taken;
+    uint32_t data_pending; /* a DATA frame is under way: its bytes from data_at on are still to be taken */
+    uint32_t data_at;
+    uint32_t data_left;
     uint32_t frames; /* good frames since the reset */
     uint8_t running_digest[2][32];
     uint8_t block[BLOCK];
@@ -66,7 +69,7 @@ typedef struct {
  * the conditions as they are now. */
 void ota_init(ota_ctx_t *o, const ota_identity_t *identity, uint32_t conditions);
 void ota_send_status(ota_ctx_t *o);
-/* One frame, if one waits; 1 if there was one. Resets the controller after an activation, and when a new set has not
+/* A step with the frame under way, else one frame if one waits; 1 if there was something to do. Resets the controller after an activation, and when a new set has not
  * been confirmed within its time. */
 uint32_t ota_step(ota_ctx_t *o);
 

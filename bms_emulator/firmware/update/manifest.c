@@ -242,7 +242,7 @@ static uint32_t verify_signature(uint8_t *data, const envelope_t *e, const ota_i
     bytes_copy(message, sig_structure, sizeof(sig_structure));
     data[e->unprotected_at] = 0x40;
     const uint32_t size = e->signature_at - e->protected_at + (uint32_t)sizeof(sig_structure);
-    const int verdict = hal_verify(PURPOSE_MANIFEST, identity->key_hash[key], identity->key_algorithm[key], message,
+    const int verdict = hal_verify(PURPOSE_MANIFEST, identity->key[key].hash, identity->key[key].algorithm, message,
                                    size, data + signature.content, 64);
     data[e->unprotected_at] = 0xA0;
     bytes_copy(message, saved, sizeof(saved));
@@ -259,11 +259,11 @@ uint32_t manifest_verify(manifest_t *m, uint8_t *data, uint32_t size, const ota_
     const cbor_item_t header = cbor_item(data, e.protected_at);
     TRY(read_header(data + header.content, (uint32_t)header.argument, &algorithm, &kid));
     uint32_t key = 0;
-    while (key < identity->n_keys && !bytes_equal(identity->key_hash[key], kid, 8)) {
+    while (key < identity->n_keys && !bytes_equal(identity->key[key].hash, kid, 8)) {
         ++key;
     }
     REQUIRE(key < identity->n_keys, OTA_KEY_UNKNOWN);
-    REQUIRE(algorithm == identity->key_algorithm[key], OTA_ALGORITHM);
+    REQUIRE(algorithm == identity->key[key].algorithm, OTA_ALGORITHM);
     TRY(verify_signature(data, &e, identity, key));
     const cbor_item_t body = cbor_item(data, e.body_at);
     m->present = 0;

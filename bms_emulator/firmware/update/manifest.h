@@ -10,15 +10,20 @@
 #define SERIAL_MAX 64u
 #define KEYS_MAX 4u
 
-/* What is fixed at manufacture. */
+typedef struct {
+    uint32_t algorithm; /* 1 Ed25519, 2 ECDSA P-256 */
+    uint8_t hash[32];   /* SHA-256 of the SubjectPublicKeyInfo */
+} manifest_key_t;
+
+/* What is fixed at manufacture; follows identity_t in the last bytes of the ROM, as package.py writes it. */
 typedef struct {
     identity_t hardware;
-    uint8_t serial[4 * SERIAL_MAX]; /* UTF-8 */
     uint32_t serial_size;
-    uint32_t n_keys; /* manifest keys: SHA-256 of the SubjectPublicKeyInfo; 1 Ed25519, 2 ECDSA P-256 */
-    uint32_t key_algorithm[KEYS_MAX];
-    uint8_t key_hash[KEYS_MAX][32];
+    uint8_t serial[SERIAL_MAX]; /* UTF-8 */
+    uint32_t n_keys;
+    manifest_key_t key[KEYS_MAX];
 } ota_identity_t;
+_Static_assert(sizeof(ota_identity_t) == 252, "fits the last 256 bytes of the ROM");
 
 typedef struct {
     uint8_t digest[32];

@@ -9,6 +9,7 @@
 #include "chip.h"
 #include "stats.h"
 #include "system.h"
+#include "update_task.h"
 
 #define TICK_CLOCKS (CLOCK_HZ / 1000u * BMS_TICK_MS)
 #define FIRST_SAMPLE_TICKS 50u
@@ -72,10 +73,7 @@ static void run(uint32_t task, void (*function)(void)) {
     stats_note(task, cycles() - begin - (rt_cycles - others));
 }
 
-static void mailbox_task(void) {
-    static uint8_t received[1032];
-    (void)hal_mailbox_receive(received, sizeof received);
-}
+static void mailbox_task(void) { update_task(&bms, stats.ticks, stats.overruns); }
 
 static void slow_task(void) {
     if (stats.ticks > HEALTHY_TICKS && RESET_KEEP != 0 && RESET_KEEP < 0x10000u) {
@@ -106,6 +104,7 @@ void chip_main(uint32_t argument) {
     interrupt_enable(TIMER_IRQ);
     interrupts_restore(MSTATUS_MIE);
     stats.magic = STATS_MAGIC;
+    update_start(&bms); /* under RT already: it reads flash and verifies */
 
     uint32_t fed_tick = 0, slow_tick = 0;
     for (;;) {
