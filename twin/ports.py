@@ -102,7 +102,7 @@ class AbuseEvent:
     """Something that happened to a cell (of the shard) in the last step."""
 
     cell: int
-    kind: str  # abuse_onset, voltage_collapse, venting, thermal_runaway, propagation, contained
+    kind: str  # abuse_onset, voltage_collapse, venting, thermal_runaway, propagation, contained, spread_ended
     severity: str
     value: float
     unit: str

@@ -29,13 +29,10 @@ CHANGE_K = 2.0  # a window is chosen so that no cell's mean moves by more
 SELF_HEATING_K_S = 0.02 / 60.0  # what an accelerating-rate calorimeter takes for self-heating
 
 
-def module_case(
-    case: Case,
-    *,
-    between: tuple[str, float] | None = None,
-    plate_W_m2K: float | None = None,
+def with_options(
+    case: Case, *, between: tuple[str, float] | None = None, plate_W_m2K: float | None = None
 ) -> Case:
-    """A case as the module of a plant: no trigger of its own, other barriers and plate film if asked.
+    """A pack with other barriers and another plate film.
 
     Parameters
     ----------
@@ -43,10 +40,6 @@ def module_case(
     plate_W_m2K : film of every boundary that the cooling command scales, at full cooling
     """
     data: dict[str, Any] = copy.deepcopy(dict(case.data))
-    data.pop("triggers", None)
-    data.pop("probes", None)
-    run = data.setdefault("run", {})
-    run.pop("cooling", None)
     if case.kind != "pack":
         raise CaseError(case.name, [f"geometry.kind: {case.kind!r} is no module; expected a pack"])
     if between is not None:
@@ -61,6 +54,17 @@ def module_case(
             raise CaseError(case.name, ["boundaries: none is marked `cooled`, so there is no film to choose"])
         for side in cooled:
             side["h_W_m2K"] = plate_W_m2K
+    return parse_case(data, case.name, case.name)
+
+
+def module_case(
+    case: Case, *, between: tuple[str, float] | None = None, plate_W_m2K: float | None = None
+) -> Case:
+    """A case as the module of a plant: with these options, without triggers and schedules of its own."""
+    data = dict(with_options(case, between=between, plate_W_m2K=plate_W_m2K).data)
+    for key in ("triggers", "probes"):
+        data.pop(key, None)
+    data["run"] = {key: value for key, value in data.get("run", {}).items() if key != "cooling"}
     return parse_case(data, case.name, case.name)
 
 

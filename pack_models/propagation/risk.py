@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from .case import Case, load_case, parse_case
+from .coupled import with_options
 from .errors import CaseError, PropagationError
 from .march import StepRules
 from .run import run_case
@@ -311,6 +312,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--horizon", type=float)
     parser.add_argument("--time-scale", type=float, default=1.0)
     parser.add_argument("--out", type=Path, help="file to write; the package's risk_tables by default")
+    parser.add_argument("--barrier", nargs=2, metavar=("MATERIAL", "M"), help="between cells, thickness in m")
+    parser.add_argument("--plate-film", type=float, help="of the cooled side, W/m2K")
     parser.add_argument(
         "--check",
         type=Path,
@@ -318,7 +321,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        case = load_case(options.case)
+        case = with_options(
+            load_case(options.case),
+            between=(options.barrier[0], float(options.barrier[1])) if options.barrier else None,
+            plate_W_m2K=options.plate_film,
+        )
         if options.check:
             learnt = load_table(options.out or case.name)
             found = [check_on(learnt, case, *s) for s in CHECKS if s[0] < case.n_cells]

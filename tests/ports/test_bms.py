@@ -19,7 +19,7 @@ def bms(request):
     return RUNGS[request.param].build(SHEET, N_PACKS, "full")
 
 
-def frame(volts=3.7, kelvin=298.15, amps=0.0, link=None):
+def frame(volts=3.7, kelvin=298.15, amps=0.0, link=None, pressure=np.nan, gas=np.nan, insulation=np.nan):
     pack = SHEET.n_series * volts
     return MeasuredFrame(
         group_voltage_V=np.full(N_PACKS * SHEET.n_series, volts),
@@ -27,9 +27,9 @@ def frame(volts=3.7, kelvin=298.15, amps=0.0, link=None):
         current_A=np.full(N_PACKS, amps),
         pack_voltage_V=np.full(N_PACKS, pack),
         link_voltage_V=np.full(N_PACKS, pack) if link is None else np.full(N_PACKS, link),
-        pressure_Pa=np.full(N_PACKS, np.nan),
-        gas_fraction=np.full(N_PACKS, np.nan),
-        insulation_ohm=np.full(N_PACKS, np.nan),
+        pressure_Pa=np.full(N_PACKS, pressure),
+        gas_fraction=np.full(N_PACKS, gas),
+        insulation_ohm=np.full(N_PACKS, insulation),
     )
 
 
@@ -86,6 +86,17 @@ def test_a_safety_limit_opens_the_contactors_and_latches(bms, change):
     for _ in range(50):
         commands = bms.step(frame(), STEP_US)  # all is well again
     assert commands.tripped.all(), "latched until reset"
+
+
+@pytest.mark.parametrize("change", [{"pressure": 3e4}, {"gas": 0.03}, {"insulation": 1e3}])
+def test_the_housing_is_watched_too(bms, change):
+    connect(bms)
+    for _ in range(100):
+        commands = bms.step(frame(pressure=0.0, gas=0.0, insulation=20e6), STEP_US)
+    assert not commands.tripped.any()
+    for _ in range(100):
+        commands = bms.step(frame(**({"pressure": 0.0, "gas": 0.0, "insulation": 20e6} | change)), STEP_US)
+    assert np.all(commands.fault_mask > 0)
 
 
 def test_silent_channels_are_noticed(bms):

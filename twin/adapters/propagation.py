@@ -239,14 +239,11 @@ class AbuseBank:
         if cooling and hottest < self.onset_K:
             module.contained = True
             n = int(burnt.sum())
-            self._say(
-                module.first + int(np.flatnonzero(burnt)[0]),
-                "contained",
-                "info",
-                float(n),
-                "1",
-                f"{n} of {burnt.size} cells have run away; the others are cooler than the onset and cooling",
-            )
+            # Contained is one cell only (UL 9540A: no other runs away without a further trigger).
+            kind, what = ("contained", "cell has") if n == 1 else ("spread_ended", "cells have")
+            text = f"{n} of {burnt.size} {what} run away; the others are cooler than the onset and cooling"
+            first = module.first + int(np.flatnonzero(burnt)[0])
+            self._say(first, kind, "info", float(n), "1", text)
 
     def _air(self, ambient_K: FloatArray, dt_s: float) -> None:
         """Pressure and gas in the housings that have ever seen gas."""

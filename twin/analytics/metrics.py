@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from twin.analytics.abuse import abuse_metrics
 from twin.telemetry.manifest import Expectation
 from twin.telemetry.reader import RunFolder
 
@@ -60,6 +61,18 @@ REGISTRY: dict[str, Metric] = {
     "cost": Metric("money", "imported minus exported energy at the price of its time"),
     "energy_balance_error": Metric("fraction", "largest relative residual of the energy ledgers"),
     "charge_balance_error": Metric("fraction", "largest relative residual of the charge ledgers"),
+    "packs_run_away": Metric("count", "packs in which a cell ran away"),
+    "packs_contained": Metric("count", "of these, packs in which no other cell did until the end"),
+    "cells_run_away": Metric("count", "cells that ran away"),
+    "next_cell_time_min": Metric("time", "shortest time from a pack's first runaway to its second"),
+    "packs_spread_within_90_s": Metric("count", "packs in which that took less than 90 s"),
+    "packs_spread_within_300_s": Metric("count", "packs in which that took less than 300 s"),
+    "warning_before_runaway": Metric(
+        "time", "shortest time from the BMS's own runaway warning (L1) to the first runaway of its pack"
+    ),
+    "trip_before_runaway": Metric(
+        "time", "shortest time from opening the contactors to the first runaway of the pack"
+    ),
     "updates_ordered": Metric("count", "updates ordered, one for each pack and order"),
     "updates_succeeded": Metric("count", "updates whose pack runs, by digest, what was ordered"),
     "updates_failed": Metric("count", "updates that were refused, cancelled, rolled back or given up"),
@@ -87,6 +100,7 @@ def run_metrics(run: RunFolder, balances: dict[str, dict[str, float]]) -> dict[s
         **_site_metrics(run, balances),
         **_cell_metrics(run),
         **_update_metrics(run),
+        **abuse_metrics(run),
         "energy_balance_error": _residual(balances, "energy"),
         "charge_balance_error": _residual(balances, "charge"),
     }

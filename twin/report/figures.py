@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from twin.report.abuse import abuse_figures
 from twin.report.decimate import envelope, extremes, means
 from twin.report.spec import (
     BLACK,
@@ -109,6 +110,7 @@ def all_figures(run: RunFolder) -> list[Figure]:
     story = _story(run)
     figures: list[Figure] = [_time_line(story)]
     figures += update_figures(story.events, story.span_s[1], story.figure)
+    figures += abuse_figures(run, story.figure)
     if run.has("meter"):
         figures.append(_site_power(story))
     if run.has("measured"):

@@ -77,6 +77,7 @@ def _page(run: RunFolder, start: datetime, figures: list[tuple[object, str]]) ->
             table
             for table in (
                 tables.scores(manifest.scores),
+                tables.containment(run),
                 tables.updates(run),
                 tables.events(run, start),
                 tables.metrics(manifest),

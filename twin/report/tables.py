@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from twin.analytics.metrics import REGISTRY
+from twin.report.abuse import VERDICT_HEAD, VERDICT_NOTE, verdict_rows
 from twin.report.figures import LOSSES, total_ledger, where
 from twin.report.updates import UpdateStory, update_stories
 from twin.report.wording import ABSENT, clock, number, quantity
@@ -193,6 +194,14 @@ def updates(run: RunFolder) -> Table | None:
         "metadata and repetitions included; of full: against the plain images.",
         numeric=frozenset({6, 7}),
     )
+
+
+def containment(run: RunFolder) -> Table | None:
+    """Each pack in which a cell went beyond its onset: when what happened, and the verdicts."""
+    rows, classes = verdict_rows(run)
+    if not rows:
+        return None
+    return Table("Containment", VERDICT_HEAD, tuple(rows), tuple(classes), note=VERDICT_NOTE)
 
 
 def events(run: RunFolder, start: datetime) -> Table | None:
