@@ -1,0 +1,160 @@
+"""A real update on the emulated board: 1.0.0 (charge counting) to 1.1.0 (Kalman filter) by delta.
+
+The office, the server and the gateway agent of ``ota`` on one side, the firmware built from its sources on the
+other, mailbox frames between them; the battery is connected and discharging, and every RT deadline is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bms_emulator.board import BmsBoard
+from bms_emulator.devices.afe import Truth
+from bms_emulator.devices.hsm import KeySlot
+from bms_emulator.firmware.package import WINDOW, Identity
+from bms_emulator.firmware.target import Program, build_program
+from ota import frames, image
+from ota.image import FLAG_ROM_FIXED, Version
+from ota.mcu_model import McuConfig, PowerCutError
+from ota.testbed import Testbed, Unit
+
+pytest.importorskip("ziglang", reason="ziglang compiles the firmware")
+STEP_S = 0.02
+
+
+class BoardController:
+    """A board with its battery behind the methods that the test bed asks of a controller."""
+
+    PowerCut: type[Exception] = PowerCutError
+    rom: Program
+
+    def __init__(self, config: McuConfig, seed: int = 0) -> None:
+        keys = [KeySlot(k.spki, 0) for k in config.image_keys] + [
+            KeySlot(k.spki, 1) for k in config.manifest_keys
+        ]
+        self.board = BmsBoard(keys=keys, seed=seed)
+        self.identity = Identity(
+            config.vendor_id,
+            config.class_id,
+            config.hardware_revision,
+            config.serial,
+            tuple(k.spki for k in config.manifest_keys),
+        )
+        self.request = 1  # the energy management system wants to be connected
+        self.behaviour: dict[bytes, str] = {}
+        self.overruns = 0
+        self.closed_s = 0.0
+
+    def manufacture(self, firmware: bytes, parameter_file: bytes = b"", kept: bytes = b"") -> None:
+        self.board.manufacture(self.rom, firmware, parameter_file, self.identity, kept)
+
+    def power_on(self, by_image: bool = False) -> bool:
+        self.board.power_on()
+        self.advance(0.5)
+        return self.board.stats() is not None
+
+    @property
+    def running(self) -> bool:
+        return self.board.stats() is not None
+
+    def advance(self, seconds: float) -> None:
+        """The battery lives on: a sample every 20 ms, 10 A while connected."""
+        board = self.board
+        for _ in range(round(seconds / STEP_S)):
+            closed = board.contactors & 3 == 3
+            link = 51.8 if board.contactors else 0.0
+            truth = Truth(np.full(14, 3.7), np.full(4, 298.15), 10.0 if closed else 0.0, 51.8, link)
+            board.measure(truth, period_ticks=2, request=self.request)
+            board.run(STEP_S)
+            self.closed_s += STEP_S * closed
+            stats = board.stats()
+            self.overruns = max(self.overruns, stats.overruns if stats else 0)
+
+    def receive(self, frame: bytes) -> list[bytes]:
+        """Into the mailbox, and the battery goes on until the answer is there."""
+        self.board.mailbox.receive(frame)
+        before = len(self.board.mailbox.sent)
+        for _ in range(150):
+            self.advance(STEP_S)
+            if not self.board.mailbox.waiting and len(self.board.mailbox.sent) > before:
+                break
+        return self.board.mailbox.sent[before:]
+
+
+@pytest.fixture(scope="module")
+def releases() -> tuple[Program, bytes, bytes]:
+    return (
+        build_program("rom"),
+        build_program("app", ("-DBMS_COUNTING",)).body,
+        build_program("app").body,
+    )
+
+
+def make_world(folder: Path, releases: tuple[Program, bytes, bytes]) -> tuple[Testbed, Unit, Any]:
+    BoardController.rom = releases[0]
+    bed = Testbed(folder, slot_size=256 * 1024, controller=BoardController)
+    for version, body, bases in (("1.0.0", releases[1], ()), ("1.1.0", releases[2], ("1.0.0",))):
+        file = image.build(
+            body,
+            version=Version.parse(version),
+            key=bed.keys["image"],
+            security_counter=1,
+            vendor_id=bed.vendor_id,
+            class_id=bed.class_id,
+            flags=FLAG_ROM_FIXED,
+            load_address=WINDOW,
+        )
+        bed.release(version, file, list(bases))
+    unit = bed.add_unit("dev-1", bed.releases["1.0.0"].file)
+    return bed, unit, unit.mcu
+
+
+def test_update_by_delta_while_the_battery_runs(
+    tmp_path: Path, releases: tuple[Program, bytes, bytes]
+) -> None:
+    bed, unit, mcu = make_world(tmp_path, releases)
+    mcu.advance(6.0)
+    assert mcu.board.contactors & 3 == 3
+    new = bed.releases["1.1.0"]
+    deployment = bed.order("dev-1", "1.1.0")
+    row = bed.server.deployments[deployment]
+
+    # Downloaded and staged with contactors closed; then it waits, and says why.
+    for _ in range(60):
+        bed.run(1.0)
+        mcu.advance(0.2)
+        if any(name == "DEFER_CONTACTORS" for name, _ in unit.notes):
+            break
+    assert any(name == "DEFER_CONTACTORS" for name, _ in unit.notes), unit.notes
+    assert mcu.board.contactors & 3 == 3
+    assert [what for _, what in mcu.board.log] == ["power on"]
+    assert row.bytes_received < len(new.file) // 2  # it was the delta
+
+    # Disconnected: the update goes through, confirmed after the self test of the new firmware.
+    mcu.request = 0
+    for _ in range(80):
+        bed.run(1.0)
+        mcu.advance(0.5)
+        if bed.server.deployments[deployment].outcome.terminal:
+            break
+    assert bed.server.deployments[deployment].outcome.value == "success", unit.notes
+    log = [what for _, what in mcu.board.log]
+    assert log == ["power on", "software 1"]
+    stats = mcu.board.stats()
+    assert stats is not None
+    assert (stats.slot, stats.safe_mode) == (1, False)
+    part = mcu.board.machine.board.partition("slot_1")
+    flash = mcu.board.machine.board.memory("flash").base
+    assert mcu.board.machine.read_memory(flash + part.at, len(new.file)) == new.file
+    assert hashlib.sha256(new.file).digest() == new.digest
+
+    # Connected again, under the new firmware. No RT tick was late in all this time.
+    mcu.request = 1
+    mcu.advance(6.0)
+    assert mcu.board.contactors & 3 == 3
+    assert mcu.overruns == 0
