@@ -6,6 +6,7 @@ environment variable OTA_PASSPHRASE or are asked for, never from the command lin
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -529,28 +530,45 @@ def tuf_client(context: typer.Context) -> None:
 def faults(
     out: Annotated[Path | None, typer.Option(help="CSV to write")] = None,
     full: Annotated[bool, typer.Option(help="all pairs and 10^4 fives (about half an hour)")] = False,
+    controller: Annotated[
+        str, typer.Option(help="MODULE:CLASS of a controller with the methods of mcu_model.Controller")
+    ] = "ota.mcu_model:Mcu",
 ) -> None:
-    """Power-cut campaign on the modelled controller: every flash operation, between and inside.
+    """Power-cut and bit-flip campaign on a controller: every flash operation, between and inside.
 
     Example: python -m ota faults --full --out results/ota/power_cuts.csv
+    Example: python -m ota faults --full --controller bms_emulator.host_mcu:HostMcu
     """
+    import importlib
     import tempfile
 
     from . import faults as module
 
+    name, _, attribute = controller.partition(":")
+    try:
+        factory = getattr(importlib.import_module(name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        print(f"--controller {controller}: {error}; expected MODULE:CLASS", file=sys.stderr)
+        raise typer.Exit(2) from None
     lines = ["flow,kind,runs,violations,example"]
     bad = 0
     with tempfile.TemporaryDirectory() as folder:
         for flow in module.FLOWS:
-            case = module.make_case(Path(folder) / flow, flow)
+            case = module.make_case(Path(folder) / flow, flow, controller=factory)
             plans = {"every single cut": module.singles(case)}
             if full:
                 plans["all pairs"] = module.pairs(case)
                 plans["seeded fives"] = module.quintuples(case, 2000)
             else:
                 plans["fives, sample"] = module.quintuples(case, 50)
-            for kind, plan in plans.items():
-                row = module.campaign(case, plan, kind)
+            steps: list[Callable[[], Any]] = [
+                functools.partial(module.campaign, case, plan, kind) for kind, plan in plans.items()
+            ]
+            if flow == "full":
+                same = module.make_case(Path(folder) / "flips", flow, controller=factory, new_counter=1)
+                steps.append(functools.partial(module.flips, same, 10_000 if full else 200))
+            for step in steps:
+                row = step()
                 bad += row.violations
                 lines.append(f"{row.flow},{row.kind},{row.runs},{row.violations},{row.example}")
                 print(lines[-1], flush=True)

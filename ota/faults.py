@@ -86,6 +86,7 @@ class Case:
     uncut: str = ""
     lengths: list[int] = field(default_factory=list)
     counter_after: int = 1
+    new: bytes = b""
 
     def reset(self) -> None:
         """Back to the start, powered and running."""
@@ -101,13 +102,14 @@ def make_case(
     size: int = 9 * 1024,
     seed: int = 0,
     controller: Callable[[McuConfig, int], Controller] = Mcu,
+    new_counter: int = 2,
 ) -> Case:
     """Build the world of a flow; the uncut run gives the operation count and the end to be reached."""
     bed = Testbed(folder, seed=seed, slot_size=16 * 1024, controller=controller)
     with_set = flow in ("parameters", "set")
     schema = (1, 1) if with_set else None
     old = bed.firmware("1.0.0", firmware_body(size, seed), schema=schema)
-    new = bed.firmware("1.1.0", firmware_body(size, seed, edits=4), security_counter=2, schema=schema)
+    new = bed.firmware("1.1.0", firmware_body(size, seed, edits=4), new_counter, schema=schema)
     old_set = bed.parameter_set("1.0.0", 1) if with_set else b""
     new_set = bed.parameter_set("1.1.0", 2, temperature_max=330.0) if with_set else b""
     mcu = bed.new_mcu("dev", old, old_set, (lambda digest: SCHEMA) if with_set else None)
@@ -144,7 +146,8 @@ def make_case(
     before = (digest(old), digest(old_set))
     after = (digest(files.get(0, old)), digest(files.get(1, old_set)))
     case = Case(flow, mcu, signed, containers, [before, after], mcu.snapshot())
-    case.counter_after = 2 if 0 in files and flow != "revert" else 1
+    case.new = new
+    case.counter_after = new_counter if 0 in files and flow != "revert" else 1
     case.reset()
     drive(mcu, signed, containers)
     case.uncut = mcu.state_digest()
@@ -210,6 +213,21 @@ def single_cuts(case: Case, data_points: int = 6, record_stride: int = 1, seed: 
             yield Cut(at, k)
 
 
+def stage_all(case: Case) -> None:
+    """Everything received, nothing activated."""
+    case.reset()
+    for frame in frames.pack_manifest(case.signed):
+        talk(case.mcu, frame)
+    for image_id, data in case.containers.items():
+        _feed(case.mcu, image_id, data, 0)
+
+
+def metadata_places(data: bytes) -> list[int]:
+    """Bytes of an image file that are not its body: header, TLVs, signature."""
+    parsed = image.parse(data)
+    return [*range(32), *range(parsed.header_size + parsed.body_size, len(data))]
+
+
 @dataclass
 class Row:
     flow: str
@@ -231,6 +249,54 @@ def campaign(
             row.violations += 1
             row.example = row.example or f"{cuts}: {found[0].invariant} {found[0].detail}"
         progress(row.runs)
+    return row
+
+
+def flips(case: Case, body_points: int, seed: int = 0) -> Row:
+    """B5: each bit of header, TLVs and signature, seeded bits of the body, each bit of the journal.
+
+    Flipped in the staged slot (then activated: the old image must go on), in the running slot of an installed
+    update and in the journal (then started: something permitted must run). The update of the case must not
+    raise the security counter, or the old image may rightly not run again.
+    """
+    rng = random.Random(seed)
+    row = Row(case.flow, "bit flips", 0, 0)
+    mcu, ident = case.mcu, hashlib.sha256(case.signed).digest()[:8]
+    places = [(at, bit) for at in metadata_places(case.new) for bit in range(8)]
+    body = range(544, len(case.new))
+    places += [(rng.choice(body), rng.randrange(8)) for _ in range(body_points)]
+
+    def start(state: object, at: int, bit: int) -> None:
+        mcu.restore(state)
+        mcu.boots.clear()
+        mcu.flash.data[at] ^= 1 << bit
+        mcu.power_on()
+
+    def judge(allowed: list[tuple[bytes, bytes]], what: str) -> None:
+        watch = Watch(allowed, max_boots=2)
+        watch.boots(mcu.boots)
+        watch.alive(mcu.running)
+        row.runs += 1
+        if watch.violations:
+            row.violations += 1
+            row.example = row.example or f"{what}: {watch.violations[0].detail}"
+
+    stage_all(case)
+    staged = mcu.snapshot()
+    for at, bit in places:
+        start(staged, mcu.slots[1] + at, bit)
+        talk(mcu, frames.pack(frames.ACTIVATE, ident))
+        judge(case.allowed[:1], f"staged, byte {at}")
+    case.reset()
+    drive(mcu, case.signed, case.containers)
+    installed, running = mcu.snapshot(), mcu.slots[mcu.journal().slot]
+    for at, bit in places:
+        start(installed, running + at, bit)
+        judge(case.allowed, f"running, byte {at}")
+    for copy in mcu.journal_copies:
+        for at in range(28 * 8):
+            start(installed, copy + at // 8, at % 8)
+            judge(case.allowed, f"journal, byte {at // 8}")
     return row
 
 

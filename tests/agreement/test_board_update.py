@@ -1,7 +1,7 @@
 """A real update on the emulated board: 1.0.0 (charge counting) to 1.1.0 (Kalman filter) by delta.
 
-The office, the server and the gateway agent of ``ota`` on one side, the firmware built from its sources on the
-other, mailbox frames between them; the battery is connected and discharging, and every RT deadline is kept.
+The office, the server and the gateway agent of ``ota`` on one side, the firmware built from its sources on
+the other, mailbox frames between them; the battery is connected and discharging, every RT deadline is kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bms_emulator.devices.afe import Truth
 from bms_emulator.devices.hsm import KeySlot
 from bms_emulator.firmware.package import WINDOW, Identity
 from bms_emulator.firmware.target import Program, build_program
-from ota import frames, image
+from ota import image
 from ota.image import FLAG_ROM_FIXED, Version
 from ota.mcu_model import McuConfig, PowerCutError
 from ota.testbed import Testbed, Unit
