@@ -181,6 +181,17 @@ class BmsCommands:
     level: NDArray[np.int8]  # (n_packs,) 0 fine, 1 operating, 2 recommended, 3 safety limit exceeded
     fault_mask: NDArray[np.uint64]  # (n_packs,) one bit per row of `Bms.fault_names`, latched
     tripped: BoolArray  # (n_packs,) contactors opened by a protection
+    # What the slow part of the firmware says; NaN (n_packs,) where this release says nothing, or not yet.
+    soc_sigma: FloatArray  # one standard deviation of soc
+    soc_min: FloatArray  # of the emptiest group
+    soc_max: FloatArray  # of the fullest group
+    soh_capacity: FloatArray  # capacity over that of the parameter set
+    soh_resistance: FloatArray  # resistance over that of the parameter set
+    power_discharge_10s_W: FloatArray  # that can be promised for so long
+    power_discharge_60s_W: FloatArray
+    power_charge_10s_W: FloatArray  # magnitude
+    power_charge_60s_W: FloatArray
+    safety: FloatArray  # State of Safety, 1 healthy, 0 imminent runaway
 
 
 class Modem(Protocol):

@@ -5,7 +5,7 @@ were measured. A filter on a controller interpolates linearly on fixed small gri
 other: curves by interpolation, what depends on temperature along Arrhenius lines, as `EcmBank` has it.
 
     from pack_models.catalogue import cell
-    compact_tables(cell("lghg2_measured")).resistance0_ohm.shape      # (7, 12)
+    compact_tables(cell("lghg2_measured")).resistance0_ohm.shape      # (7, 13)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OCV_SOC = np.concatenate(
         [0.92, 0.94, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995, 1.0],
     ]
 )
-TABLE_SOC = np.array([0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 0.95, 1.0])
+TABLE_SOC = np.array([0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0])
 TABLE_TEMPERATURE_K = np.array([-20.0, -10.0, 0.0, 10.0, 25.0, 40.0, 55.0]) + 273.15
 # Of a cell whose identification states no residual: what a careful fit of a drive cycle leaves.
 RESIDUAL_V = 0.012

@@ -33,6 +33,10 @@ class PackSheet:
     soc_spread: float
     ocv_soc: tuple[float, ...]
     ocv_V: tuple[float, ...]
+    cell: str
+    cell_mass_kg: float
+    cell_heat_capacity_J_per_K: float
+    busbar_resistance_ohm: float
     abuse: bool = False  # whether the catalogue knows how its modules run away
 
     @property
@@ -76,6 +80,10 @@ def pack_sheets() -> dict[str, PackSheet]:
             soc_spread=design.soc_spread,
             ocv_soc=tuple(soc.tolist()),
             ocv_V=tuple(ocv_V.tolist()),
+            cell=design.cell.name,
+            cell_mass_kg=design.cell.mass_kg,
+            cell_heat_capacity_J_per_K=design.cell.heat_capacity_J_per_K,
+            busbar_resistance_ohm=design.busbar_resistance_ohm,
             abuse=design.abuse is not None,
         )
     return sheets

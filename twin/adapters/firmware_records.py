@@ -25,8 +25,22 @@ _INPUTS = (
 )
 _OUTPUTS = (
     *("charge_limit_mA", "discharge_limit_mA", "mol_active", "rsl_active", "msl_active"),
-    *("contactor_command", "balancing_mask", "cooling_percent", "soc_ppm", "state", "fault_latched"),
+    *("contactor_command", "balancing_mask", "cooling_percent", "soc_estimate_ppm", "state", "fault_latched"),
 )
+# What the slow part says, with its unit in that of BmsCommands; 0 stands for "says nothing" or "not yet".
+_SLOW = {
+    "soc_sigma": ("soc_sigma_ppm", 1e-6),
+    "soc_min": ("soc_min_ppm", 1e-6),
+    "soc_max": ("soc_max_ppm", 1e-6),
+    "soh_capacity": ("soh_capacity_ppm", 1e-6),
+    "soh_resistance": ("soh_resistance_ppm", 1e-6),
+    "power_discharge_10s_W": ("sop_discharge_10s_W", 1.0),
+    "power_discharge_60s_W": ("sop_discharge_60s_W", 1.0),
+    "power_charge_10s_W": ("sop_charge_10s_W", 1.0),
+    "power_charge_60s_W": ("sop_charge_60s_W", 1.0),
+    "safety": ("safety_ppm", 1e-6),
+}
+_ZERO_COUNTS = {name for name in _SLOW if name.startswith(("power_", "soc_m"))}
 
 
 class Codec:
@@ -57,6 +71,7 @@ class Codec:
             level=np.zeros(n_packs, dtype=np.int8),
             fault_mask=np.zeros(n_packs, dtype=np.uint64),
             tripped=np.zeros(n_packs, dtype=bool),
+            **{name: np.full(n_packs, np.nan) for name in _SLOW},
         )
         c = self.commands
         self._decoded = (
@@ -85,6 +100,13 @@ class Codec:
     def decode(self) -> BmsCommands:
         """What the outputs command."""
         _decode(self._outputs, self._bits, self._error, self._n_groups, self._decoded)
+        estimates = self.outputs["soc_sigma_ppm"] > 0
+        for name, (field, unit) in _SLOW.items():
+            said = getattr(self.commands, name)
+            np.multiply(self.outputs[field], unit, out=said)
+            # An empty pack or one that may give nothing is a zero to believe; that of a silent part is not.
+            silent = ~estimates if name in _ZERO_COUNTS else self.outputs[field] == 0
+            said[silent] = np.nan
         return self.commands
 
 
@@ -162,7 +184,16 @@ def _decode(
 
 
 def firmware_parameters(sheet: PackSheet) -> dict[str, Any]:
-    """The firmware's parameter set for a pack, from its data sheet; all else is the firmware's default."""
+    """The firmware's parameter set for a pack, from its data sheet; all else is the firmware's default.
+
+    The circuit of the estimators is that of a group: n_parallel cells of the catalogue, with busbar.
+    """
+    from twin.adapters.estimators import estimator_parameters, filter_tables
+
+    tables = dict(filter_tables(sheet.cell))
+    for name in ("resistance0_ohm", "resistance1_ohm", "resistance2_ohm"):
+        tables[name] = tables[name] / sheet.n_parallel
+    tables["resistance0_ohm"] = tables["resistance0_ohm"] + sheet.busbar_resistance_ohm
     soc = np.linspace(0.0, 1.0, OCV_POINTS)
     ocv_V = np.interp(soc, sheet.ocv_soc, sheet.ocv_V)
     low, high = round(sheet.voltage_min_V * 1e4), round(sheet.voltage_max_V * 1e4)
@@ -182,4 +213,10 @@ def firmware_parameters(sheet: PackSheet) -> dict[str, Any]:
         "balancing_resistance_mohm": round(sheet.balancing_resistance_ohm * 1e3),
         "ocv_soc_permille": [round(x * 1000) for x in soc],
         "ocv_100uV": [round(x * 1e4) for x in ocv_V],
+        **estimator_parameters(tables),
+        "est_spread_resistance": sheet.resistance_spread,
+        "est_spread_capacity": sheet.capacity_spread,
+        "cell_mass_kg": sheet.cell_mass_kg,
+        "cell_cp_J_per_kgK": sheet.cell_heat_capacity_J_per_K / sheet.cell_mass_kg,
+        "cell_parallel": float(sheet.n_parallel),
     }

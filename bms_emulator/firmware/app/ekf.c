@@ -28,7 +28,7 @@ static const float grid_ocv[EST_OCV] = {
     0.175f, 0.2f,    0.225f, 0.25f, 0.275f, 0.3f,  0.325f, 0.35f, 0.375f, 0.4f,  0.425f, 0.45f,  0.475f,
     0.5f,   0.525f,  0.55f,  0.575f, 0.6f,  0.625f, 0.65f, 0.675f, 0.7f,  0.725f, 0.75f, 0.775f, 0.8f,
     0.825f, 0.85f,   0.875f, 0.9f,  0.92f,  0.94f, 0.96f,  0.97f, 0.98f,  0.985f, 0.99f, 0.995f, 1.0f};
-static const float grid_soc[EST_SOC] = {0.0f, 0.05f, 0.1f, 0.2f, 0.3f, 0.4f, 0.5f, 0.6f, 0.75f, 0.9f, 0.95f, 1.0f};
+static const float grid_soc[EST_SOC] = {0.0f, 0.05f, 0.1f, 0.2f, 0.3f, 0.4f, 0.5f, 0.6f, 0.7f, 0.8f, 0.9f, 0.95f, 1.0f};
 static const float grid_K[EST_KELVIN] = {253.15f, 263.15f, 273.15f, 283.15f, 298.15f, 313.15f, 328.15f};
 _Static_assert(EST_TABLE == EST_SOC * EST_KELVIN, "a table has a value for each charge and temperature");
 
@@ -65,6 +65,12 @@ float est_ocv_at(const est_params_t *p, float soc, float *slope_V) {
     const float inside = est_clip(share, 0.0f, 1.0f);
     const float at = node_slope(p, i);
     *slope_V = at + inside * (node_slope(p, i + 1) - at);
+    return p->est_ocv_V[i] + share * (p->est_ocv_V[i + 1] - p->est_ocv_V[i]);
+}
+
+float est_ocv_value(const est_params_t *p, float soc) {
+    float share;
+    const uint32_t i = place(grid_ocv, EST_OCV, soc, &share);
     return p->est_ocv_V[i] + share * (p->est_ocv_V[i + 1] - p->est_ocv_V[i]);
 }
 
@@ -239,8 +245,7 @@ static float correct(est_ctx_t *e, const est_params_t *p, const est_input_t *in,
 static float reported_sigma(const est_ctx_t *e, const est_params_t *p, float sigma_V) {
     const float soc = e->x[X_SOC];
     const float low = est_clip(soc - WIDE, 0.0f, 1.0f - 2.0f * WIDE), high = est_clip(soc + WIDE, 2.0f * WIDE, 1.0f);
-    float slope;
-    const float rise_V = est_ocv_at(p, high, &slope) - est_ocv_at(p, low, &slope);
+    const float rise_V = est_ocv_value(p, high) - est_ocv_value(p, low);
     const float off = p->est_systematic_share * sigma_V * (high - low) / est_max(rise_V, WIDE * SLOPE_FLOOR_V);
     return est_sqrt(est_max(e->cov[X_SOC][X_SOC], 0.0f) + square(off));
 }
@@ -370,9 +375,9 @@ static const float default_ocv_V[EST_OCV] = {
     3.7509f, 3.775f,  3.7984f, 3.82f,   3.8406f, 3.8626f, 3.8896f, 3.9206f, 3.9479f, 3.9713f, 3.9943f, 4.0181f, 4.0421f,
     4.0639f, 4.0809f, 4.091f,  4.0967f, 4.1025f, 4.1144f, 4.1351f, 4.1488f, 4.1645f, 4.1729f, 4.1817f, 4.1908f, 4.2f};
 static const float default_r0_ohm_Ah[EST_SOC] = {0.335f, 0.162f, 0.151f, 0.126f, 0.124f, 0.116f,
-                                                 0.117f, 0.117f, 0.12f,  0.122f, 0.128f, 0.157f};
+                                                 0.117f, 0.117f, 0.119f, 0.121f, 0.122f, 0.128f, 0.157f};
 static const float default_r1_ohm_Ah[EST_SOC] = {0.351f, 0.161f, 0.108f, 0.076f, 0.07f,  0.07f,
-                                                 0.081f, 0.088f, 0.088f, 0.074f, 0.055f, 0.088f};
+                                                 0.081f, 0.088f, 0.088f, 0.085f, 0.074f, 0.055f, 0.088f};
 static const float default_r2_ohm_Ah = 0.05f;
 static const float default_cold[EST_KELVIN] = {2.0f, 1.67f, 1.46f, 1.24f, 1.0f, 0.78f, 0.61f};
 static const float default_sigma_V[EST_KELVIN] = {0.034f, 0.025f, 0.019f, 0.014f, 0.012f, 0.012f, 0.012f};

@@ -123,6 +123,7 @@ float est_soc_of_ocv(const est_params_t *p, float voltage_V);
 
 /* Among the parts of the estimator. */
 void est_circuit_at(const est_params_t *p, float soc, float temperature_K, est_circuit_t *out);
+float est_ocv_value(const est_params_t *p, float soc);
 float est_ocv_at(const est_params_t *p, float soc, float *slope_V);
 void est_health_step(est_ctx_t *e, const est_params_t *p, const est_input_t *in);
 

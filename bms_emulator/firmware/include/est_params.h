@@ -11,11 +11,11 @@
 #define EST_PARAMS_H
 
 #define EST_OCV 52
-#define EST_SOC 12
+#define EST_SOC 13
 #define EST_KELVIN 7
-#define EST_TABLE 84 /* EST_SOC * EST_KELVIN */
+#define EST_TABLE 91 /* EST_SOC * EST_KELVIN */
 
-#define EST_PARAM_WORDS 368
+#define EST_PARAM_WORDS 391
 #define EST_PARAM_FLOATS(FLOAT, FLOATS) \
     FLOATS(est_ocv_V, EST_OCV, 0.0f, 6.0f) \
     FLOATS(est_hysteresis_V, EST_SOC, 0.0f, 0.5f)         /* half the gap between the branches */ \
