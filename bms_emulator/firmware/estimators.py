@@ -122,15 +122,19 @@ class NativeEstimator:
     ----------
     params : record of param_dtype()
     soc, soc_sigma, capacity_Ah : of a group at the start
+
+    Attributes
+    ----------
+    context : all state, the bytes of the C struct est_ctx_t
     """
 
     def __init__(self, params: NDArray[np.void], soc: float, soc_sigma: float, capacity_Ah: float) -> None:
         check(params)
         self._c = _library()
         self._params = np.array(params)
-        self._context = np.zeros(self._c.est_host_size(1) // 8, dtype=np.uint64)
+        self.context = np.zeros(self._c.est_host_size(1) // 8, dtype=np.uint64)
         start = np.array([soc, soc_sigma, capacity_Ah], dtype=np.float32)
-        self._c.est_host_init(self._context.ctypes.data, self._params.ctypes.data, start.ctypes.data)
+        self._c.est_host_init(self.context.ctypes.data, self._params.ctypes.data, start.ctypes.data)
 
     def play(self, frames: ArrayLike) -> NDArray[np.void]:
         """Run through frames (n, 5): dt_s (0 in the first), mean current, current now, voltage, temperature.
@@ -142,7 +146,7 @@ class NativeEstimator:
             raise ValueError(f"frames of shape {rows.shape}; expected (n, 5)")
         out = np.zeros(len(rows), dtype=OUT_DTYPE)
         self._c.est_host_play(
-            self._context.ctypes.data, self._params.ctypes.data, rows.ctypes.data, len(rows), out.ctypes.data
+            self.context.ctypes.data, self._params.ctypes.data, rows.ctypes.data, len(rows), out.ctypes.data
         )
         return out
 
@@ -157,7 +161,7 @@ class NativeEstimator:
         cells = np.ascontiguousarray(cell_100uV, dtype=np.uint16)
         bled = None if bled_mAs is None else np.ascontiguousarray(bled_mAs, dtype=np.uint32)
         self._c.est_host_step(
-            self._context.ctypes.data,
+            self.context.ctypes.data,
             self._params.ctypes.data,
             row.ctypes.data,
             cells.size,
@@ -170,14 +174,14 @@ class NativeEstimator:
         given = np.array([limits[name] for name in LIMITS], dtype=np.float32)
         out = np.zeros((len(POWERS), 2), dtype=np.float32)
         self._c.est_host_power(
-            self._context.ctypes.data, self._params.ctypes.data, given.ctypes.data, out.ctypes.data
+            self.context.ctypes.data, self._params.ctypes.data, given.ctypes.data, out.ctypes.data
         )
         return {name: (float(row[0]), float(row[1])) for name, row in zip(POWERS, out, strict=True)}
 
     @property
     def state(self) -> dict[str, Any]:
         """Figures of the context by their names in app/est.h; `delta` is (n_cells,)."""
-        record = self._context.view(np.uint8)[: _context_dtype().itemsize].view(_context_dtype())[0]
+        record = self.context.view(np.uint8)[: _context_dtype().itemsize].view(_context_dtype())[0]
         found = {name: record[name] for name in _context_dtype().names or ()}
         found["delta"] = found["delta"][: int(found["n_cells"])].copy()
         return found

@@ -23,13 +23,13 @@ enum { X_SOC = EST_X_SOC, X_OFFSET = EST_X_OFFSET, X_V1 = EST_X_V1, X_V2 = EST_X
 #define DELTA_SIGMA_V 0.0015f /* channel to channel: offset of the converter, contact */
 #define DELTA_START 0.02f
 
-static const float grid_ocv[EST_OCV] = {
+const float est_grid_ocv[EST_OCV] = {
     0.0f,   0.0025f, 0.005f, 0.01f, 0.02f,  0.03f, 0.04f,  0.05f, 0.06f,  0.08f, 0.1f,   0.125f, 0.15f,
     0.175f, 0.2f,    0.225f, 0.25f, 0.275f, 0.3f,  0.325f, 0.35f, 0.375f, 0.4f,  0.425f, 0.45f,  0.475f,
     0.5f,   0.525f,  0.55f,  0.575f, 0.6f,  0.625f, 0.65f, 0.675f, 0.7f,  0.725f, 0.75f, 0.775f, 0.8f,
     0.825f, 0.85f,   0.875f, 0.9f,  0.92f,  0.94f, 0.96f,  0.97f, 0.98f,  0.985f, 0.99f, 0.995f, 1.0f};
-static const float grid_soc[EST_SOC] = {0.0f, 0.05f, 0.1f, 0.2f, 0.3f, 0.4f, 0.5f, 0.6f, 0.7f, 0.8f, 0.9f, 0.95f, 1.0f};
-static const float grid_K[EST_KELVIN] = {253.15f, 263.15f, 273.15f, 283.15f, 298.15f, 313.15f, 328.15f};
+const float est_grid_soc[EST_SOC] = {0.0f, 0.05f, 0.1f, 0.2f, 0.3f, 0.4f, 0.5f, 0.6f, 0.7f, 0.8f, 0.9f, 0.95f, 1.0f};
+const float est_grid_K[EST_KELVIN] = {253.15f, 263.15f, 273.15f, 283.15f, 298.15f, 313.15f, 328.15f};
 _Static_assert(EST_TABLE == EST_SOC * EST_KELVIN, "a table has a value for each charge and temperature");
 
 /* ---- the model -------------------------------------------------------------------------------------------- */
@@ -44,7 +44,7 @@ static uint32_t place(const float *grid, uint32_t n, float x, float *share) {
 }
 
 static float piece(const est_params_t *p, uint32_t i) {
-    return (p->est_ocv_V[i + 1] - p->est_ocv_V[i]) / (grid_ocv[i + 1] - grid_ocv[i]);
+    return (p->est_ocv_V[i + 1] - p->est_ocv_V[i]) / (est_grid_ocv[i + 1] - est_grid_ocv[i]);
 }
 
 /* Slope at a node: that of the parabola through it and its neighbours. */
@@ -55,13 +55,13 @@ static float node_slope(const est_params_t *p, uint32_t i) {
     if (i == EST_OCV - 1) {
         return piece(p, EST_OCV - 2);
     }
-    const float left = grid_ocv[i] - grid_ocv[i - 1], right = grid_ocv[i + 1] - grid_ocv[i];
+    const float left = est_grid_ocv[i] - est_grid_ocv[i - 1], right = est_grid_ocv[i + 1] - est_grid_ocv[i];
     return (piece(p, i - 1) * right + piece(p, i) * left) / (left + right);
 }
 
 float est_ocv_at(const est_params_t *p, float soc, float *slope_V) {
     float share;
-    const uint32_t i = place(grid_ocv, EST_OCV, soc, &share);
+    const uint32_t i = place(est_grid_ocv, EST_OCV, soc, &share);
     const float inside = est_clip(share, 0.0f, 1.0f);
     const float at = node_slope(p, i);
     *slope_V = at + inside * (node_slope(p, i + 1) - at);
@@ -70,7 +70,7 @@ float est_ocv_at(const est_params_t *p, float soc, float *slope_V) {
 
 float est_ocv_value(const est_params_t *p, float soc) {
     float share;
-    const uint32_t i = place(grid_ocv, EST_OCV, soc, &share);
+    const uint32_t i = place(est_grid_ocv, EST_OCV, soc, &share);
     return p->est_ocv_V[i] + share * (p->est_ocv_V[i + 1] - p->est_ocv_V[i]);
 }
 
@@ -80,13 +80,13 @@ float est_soc_of_ocv(const est_params_t *p, float voltage_V) {
         ++i;
     }
     const float share = (voltage_V - p->est_ocv_V[i]) / (p->est_ocv_V[i + 1] - p->est_ocv_V[i]);
-    return est_clip(grid_ocv[i] + share * (grid_ocv[i + 1] - grid_ocv[i]), 0.0f, 1.0f);
+    return est_clip(est_grid_ocv[i] + share * (est_grid_ocv[i + 1] - est_grid_ocv[i]), 0.0f, 1.0f);
 }
 
 static float bilinear(const float *table, uint32_t i, float x, uint32_t k, float y, float *slope) {
     const float *cold_row = table + k * EST_SOC + i, *warm_row = cold_row + EST_SOC;
     float cold = cold_row[1] - cold_row[0], warm = warm_row[1] - warm_row[0];
-    *slope = (cold + y * (warm - cold)) / (grid_soc[i + 1] - grid_soc[i]);
+    *slope = (cold + y * (warm - cold)) / (est_grid_soc[i + 1] - est_grid_soc[i]);
     cold = cold_row[0] + x * cold;
     warm = warm_row[0] + x * warm;
     return cold + y * (warm - cold);
@@ -96,8 +96,8 @@ static float linear(const float *table, uint32_t i, float x) { return table[i] +
 
 void est_circuit_at(const est_params_t *p, float soc, float temperature_K, est_circuit_t *c) {
     float x, y;
-    const uint32_t i = place(grid_soc, EST_SOC, soc, &x);
-    const uint32_t k = place(grid_K, EST_KELVIN, temperature_K, &y);
+    const uint32_t i = place(est_grid_soc, EST_SOC, soc, &x);
+    const uint32_t k = place(est_grid_K, EST_KELVIN, temperature_K, &y);
     x = est_clip(x, 0.0f, 1.0f);
     y = est_clip(y, 0.0f, 1.0f);
     c->r0_ohm = bilinear(p->est_resistance0_ohm, i, x, k, y, &c->r0_slope);

@@ -122,6 +122,9 @@ float est_soc_sigma(const est_ctx_t *e);
 float est_soc_of_ocv(const est_params_t *p, float voltage_V);
 
 /* Among the parts of the estimator. */
+extern const float est_grid_ocv[EST_OCV];
+extern const float est_grid_soc[EST_SOC];
+extern const float est_grid_K[EST_KELVIN];
 void est_circuit_at(const est_params_t *p, float soc, float temperature_K, est_circuit_t *out);
 float est_ocv_value(const est_params_t *p, float soc);
 float est_ocv_at(const est_params_t *p, float soc, float *slope_V);

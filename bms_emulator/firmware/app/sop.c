@@ -23,7 +23,39 @@ typedef struct {
     /* of a piece: what a branch keeps, and share of a ramp that has arrived */
     float kept1, kept2, ramp1, ramp2;
     uint32_t pieces;
+    /* at this temperature, over est_grid_soc: three numbers are looked up some hundred times */
+    float r0_ohm[EST_SOC], r1_ohm[EST_SOC], r2_ohm[EST_SOC];
+    uint32_t ocv_at, soc_at; /* where the last look-up was */
 } horizon_t;
+
+/* The piece of a growing grid that holds x, found from where the last one was: steps are small. */
+static float walk(const float *grid, uint32_t n, float x, uint32_t *at) {
+    uint32_t i = *at;
+    while (i > 0 && grid[i] > x) {
+        --i;
+    }
+    while (i < n - 2 && grid[i + 1] <= x) {
+        ++i;
+    }
+    *at = i;
+    return (x - grid[i]) / (grid[i + 1] - grid[i]);
+}
+
+static float open_circuit(const est_params_t *p, horizon_t *h, float soc) {
+    const float share = walk(est_grid_ocv, EST_OCV, soc, &h->ocv_at);
+    const float *v = &p->est_ocv_V[h->ocv_at];
+    return v[0] + share * (v[1] - v[0]);
+}
+
+static float between(const float *table, uint32_t i, float share) { return table[i] + share * (table[i + 1] - table[i]); }
+
+static void circuit(const est_params_t *p, horizon_t *h, float soc, est_circuit_t *c) {
+    const float share = est_clip(walk(est_grid_soc, EST_SOC, soc, &h->soc_at), 0.0f, 1.0f);
+    c->r0_ohm = between(h->r0_ohm, h->soc_at, share);
+    c->r1_ohm = between(h->r1_ohm, h->soc_at, share);
+    c->r2_ohm = between(h->r2_ohm, h->soc_at, share);
+    c->hysteresis_V = between(p->est_hysteresis_V, h->soc_at, share);
+}
 
 static void cut(horizon_t *h, uint32_t pieces) {
     const float piece_s = h->horizon_s / (float)pieces;
@@ -36,14 +68,14 @@ static void cut(horizon_t *h, uint32_t pieces) {
 }
 
 /* Whether a constant power (W per group, magnitude) stays inside the limits; the largest current on the way. */
-static uint32_t holds(const est_ctx_t *e, const est_params_t *p, const est_limits_t *l, const horizon_t *h, float power_W,
+static uint32_t holds(const est_ctx_t *e, const est_params_t *p, const est_limits_t *l, horizon_t *h, float power_W,
                       float *current_A) {
     const float power = h->sign * power_W;
     const float piece_s = h->horizon_s / (float)h->pieces;
     float soc = e->x[EST_X_SOC], v1_V = e->x[EST_X_V1], v2_V = e->x[EST_X_V2], branch = e->x[EST_X_HYST];
-    est_circuit_t c;
-    est_circuit_at(p, soc, l->temperature_K, &c);
-    const float first_V = est_ocv_value(p, soc) + h->fixed_V + c.hysteresis_V * branch - h->scale * (v1_V + v2_V);
+    est_circuit_t c = {0};
+    circuit(p, h, soc, &c);
+    const float first_V = open_circuit(p, h, soc) + h->fixed_V + c.hysteresis_V * branch - h->scale * (v1_V + v2_V);
     const float root = first_V * first_V - 4.0f * h->scale * c.r0_ohm * power;
     if (first_V <= 0.0f || root <= 0.0f) {
         return 0;
@@ -58,13 +90,13 @@ static uint32_t holds(const est_ctx_t *e, const est_params_t *p, const est_limit
         for (uint32_t pass = 0; pass < 2; ++pass) {
             const float moved = 0.5f * (before_A + amps) * piece_s / e->capacity_As;
             soc = before_soc - moved;
-            est_circuit_at(p, before_soc - 0.5f * moved, l->temperature_K, &c);
+            circuit(p, h, before_soc - 0.5f * moved, &c);
             next1_V = h->kept1 * v1_V + c.r1_ohm * ((1.0f - h->kept1) * before_A + h->ramp1 * (amps - before_A));
             next2_V = h->kept2 * v2_V + c.r2_ohm * ((1.0f - h->kept2) * before_A + h->ramp2 * (amps - before_A));
             if (c.hysteresis_V > 0.0f) {
                 next_branch = -h->sign + (branch + h->sign) * est_exp(-p->est_hysteresis_rate * est_abs(moved));
             }
-            open_V = est_ocv_value(p, soc);
+            open_V = open_circuit(p, h, soc);
             /* power = (emf - R0 I) I, so that a stiff end needs no more passes */
             const float emf_V = open_V + h->fixed_V + c.hysteresis_V * next_branch - h->scale * (next1_V + next2_V);
             const float square_V2 = emf_V * emf_V - 4.0f * h->scale * c.r0_ohm * power;
@@ -82,7 +114,7 @@ static uint32_t holds(const est_ctx_t *e, const est_params_t *p, const est_limit
         *current_A = est_max(*current_A, est_abs(amps));
     }
     const float outer_soc = soc + h->delta;
-    const float outer_V = end_V + est_ocv_value(p, outer_soc) - open_V;
+    const float outer_V = end_V + open_circuit(p, h, outer_soc) - open_V;
     const uint32_t cool = l->heat_J_per_K <= 0.0f || l->temperature_K + heat_J / l->heat_J_per_K <= l->temperature_max_K;
     if (h->sign > 0.0f) {
         return cool && outer_V >= l->voltage_min_V && *current_A <= l->discharge_A && outer_soc >= p->est_soc_low;
@@ -90,7 +122,7 @@ static uint32_t holds(const est_ctx_t *e, const est_params_t *p, const est_limit
     return cool && outer_V <= l->voltage_max_V && *current_A <= l->charge_A && outer_soc <= p->est_soc_high;
 }
 
-static void halve(const est_ctx_t *e, const est_params_t *p, const est_limits_t *l, const horizon_t *h, uint32_t halvings,
+static void halve(const est_ctx_t *e, const est_params_t *p, const est_limits_t *l, horizon_t *h, uint32_t halvings,
                   float low, float high, est_power_t *out) {
     float amps = 0.0f;
     for (uint32_t i = 0; i < halvings; ++i) {
@@ -117,6 +149,14 @@ static void largest(const est_ctx_t *e, const est_params_t *p, const est_limits_
     h.sign = sign;
     h.tau1_s = c.tau1_s;
     h.tau2_s = c.tau2_s;
+    uint32_t k = 0;
+    const float y = est_clip(walk(est_grid_K, EST_KELVIN, l->temperature_K, &k), 0.0f, 1.0f);
+    for (uint32_t i = 0; i < EST_SOC; ++i) {
+        const uint32_t cold = k * EST_SOC + i, warm = cold + EST_SOC;
+        h.r0_ohm[i] = p->est_resistance0_ohm[cold] + y * (p->est_resistance0_ohm[warm] - p->est_resistance0_ohm[cold]);
+        h.r1_ohm[i] = p->est_resistance1_ohm[cold] + y * (p->est_resistance1_ohm[warm] - p->est_resistance1_ohm[cold]);
+        h.r2_ohm[i] = p->est_resistance2_ohm[cold] + y * (p->est_resistance2_ohm[warm] - p->est_resistance2_ohm[cold]);
+    }
     out->power_W = 0.0f;
     out->current_A = 0.0f;
     const float most_W = l->voltage_max_V * (sign > 0.0f ? l->discharge_A : l->charge_A);
