@@ -264,7 +264,7 @@ class BmsBoard:
         self.run_cycles(whole)
 
     def run_cycles(self, n: int) -> None:
-        """Let `n` clock cycles pass, over resets; off, only the clock goes on."""
+        """Let `n` clock cycles pass, over resets, or less up to a breakpoint; off, only the clock goes on."""
         machine = self.machine
         end = machine.cycle + n
         while machine.cycle < end:
@@ -272,6 +272,8 @@ class BmsBoard:
                 machine.st[S["T"]] = end
                 return
             outcome = machine.run(until=end)
+            if outcome.reason is Stop.BREAKPOINT:
+                return
             if outcome.reason is Stop.LOCKUP:
                 self._reset(reset.LOCKUP, 0)
             elif outcome.reason is Stop.HALT:
