@@ -442,7 +442,7 @@ def _stepping(
             f"      for (int k = 0; k < {n}; k++) {{\n"
             f"        const v e = k2[k] / (v_fabs(s[{r} + k]) + {_real(0.1 * nodes.typical)});\n"
             f"        sum += e * e; }}\n"
-            f"      worst = v_fmax(worst, sum * (all(1.0 / {n}.0) * per_tolerance)); }}"
+            f"      worst = v_fmax(worst, sum * ({_real(nodes.weight**2 / n)} * per_tolerance)); }}"
         )
     for k, (one, (_, row)) in enumerate(zip(structure.single, layout.single, strict=True)):
         at, slope = single_at[k], slope_at[k]

@@ -166,7 +166,11 @@ class CompiledCells:
 
     def _rest_at_inputs(self) -> None:
         p = self._inputs.transpose(1, 0, 2).reshape(len(self._input_row), -1)
-        rows = self.model.to_rows @ (self.model.start[:, None] + self.model.start_per_input @ p)
+        # Summed input by input: a matrix product would round differently with the number of cells.
+        rows = np.repeat((self.model.to_rows @ self.model.start)[:, None], p.shape[1], axis=1)
+        for column, value in zip((self.model.to_rows @ self.model.start_per_input).T, p, strict=True):
+            if column.any():
+                rows += column[:, None] * value
         if not self.model.exact:
             rows[-1] = 1.0  # step length to try first
         self._state[:] = rows.reshape(-1, self._blocks, WIDTH).transpose(1, 0, 2)

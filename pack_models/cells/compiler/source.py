@@ -542,4 +542,7 @@ def _check_start_cancels(model: Discretised, outputs: list[list[Node]]) -> None:
     plain, other = (model.graph.evaluate(roots, y, inputs) for inputs in (p, moved))
     if not np.allclose(plain, other, rtol=1e-9, atol=1e-9):
         bad = list(model.outputs)[int(np.argmax(np.abs(plain - other).max(axis=1)))]
-        raise ModelError(f"{model.label}: {bad} depends on the initial concentrations, not only on the state")
+        raise ModelError(
+            f"{model.label}: {bad} depends on the initial concentrations, not only on the state; choose "
+            "'surface form': 'false', or the rung spme_pybamm"
+        )
