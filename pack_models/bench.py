@@ -17,6 +17,7 @@ import numpy as np
 
 from pack_models.catalogue import pack
 from pack_models.cells.ecm import EcmBank
+from pack_models.fleet.bench import report as planning
 from pack_models.thermal.lumped import LumpedThermal
 
 PYBAMM_MODELS = ("spm", "spme")
@@ -129,6 +130,7 @@ def main(arguments: list[str] | None = None) -> None:
                 f"{speed['thermal_ns']:6.0f} {speed['thevenin_ns']:6.0f} ns "
                 f"{speed['cell_steps_per_s']:12.2e} {speed['cell_steps_per_s_with_forecast']:14.2e}"
             )
+    planning()
     if options.no_pybamm:
         return
     for model in PYBAMM_MODELS:

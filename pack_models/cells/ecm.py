@@ -264,6 +264,11 @@ class EcmBank:
         that advances this bank (see `pack_models.fleet`); valid while the bank lives."""
         return self._step_at(float(dt_s)), self._wires_at, self._cells_at, self._packs_at
 
+    @property
+    def scratch_address(self) -> int:
+        """Where the work space of a block stands."""
+        return int(self._work.ctypes.data)
+
     # ---- individual cells ------------------------------------------------------------------------
 
     def _mark_special(self, cell: int) -> None:

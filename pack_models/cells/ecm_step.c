@@ -27,6 +27,8 @@ enum { NEWTON_LIMIT = 25, PARTS = 8, BLOCK = 128 };
 enum { STRIDE = 520 };
 enum { R_ALL, R1, R2, DECAY1, DECAY2, MEAN1, MEAN2, DRIFT, ABOVE, FREE, R_END, AMPS, EMF, COND,
        HALF_GAP, OPEN_V, OWN_V, ENTROPIC, HEAT, REVERSIBLE, MOVED, TERMINAL, LINK, WEIGHT, COLUMNS };
+typedef double Four __attribute__((vector_size(32), aligned(8), may_alias));
+#define FOUR(p) (*(const Four *)(p))
 #define W(column, j) w[(column) * STRIDE + (j)]
 
 enum { E_TERMINAL, E_HEAT, E_ENTROPIC, E_SHORT, E_BALANCING, E_BUSBAR, E_THROUGHPUT, C_TERMINAL, C_SHORT,
@@ -83,53 +85,60 @@ static double lane_sum(int64_t n, const double *x) {
     return ((part[0] + part[4]) + (part[2] + part[6])) + ((part[1] + part[5]) + (part[3] + part[7]));
 }
 
-/* Coefficients of n cells for a step, at their temperature and at the middle of the charge they pass. */
-INLINE void prepare_body(int64_t n, double share_A, double dt_s, double reference_K, int layers,
+/* Coefficients of n cells for a step, at their temperature and at the middle of the charge they pass: under
+ * share_A, or each under its own AMPS. */
+INLINE void prepare_body(int64_t n, int own, double share_A, double dt_s, double reference_K, int layers,
                          const double *R soc, const double *R v1, const double *R v2,
                          const double *R per_charge, const double *R factor, const double *R wear,
                          const double *R kelvin, const double *R ohm, const double *R decay, double *R w) {
+    int32_t rows[STRIDE], columns[STRIDE];
+    double x_of[STRIDE], y_of[STRIDE];
+    Four ohms[STRIDE], decays[STRIDE];
     for (int64_t j = 0; j < n; ++j) {
         const double drift = dt_s * per_charge[j];
-        const double middle = soc[j] - 0.5 * drift * share_A;
-        double x = inside(middle * SOC_PIECES, SOC_INSIDE);
-        double y = inside((kelvin[j] - T_FIRST_K) * (1.0 / T_STEP_K), KELVIN_INSIDE);
+        const double middle = soc[j] - 0.5 * drift * (own ? W(AMPS, j) : share_A);
+        const double x = inside(middle * SOC_PIECES, SOC_INSIDE);
+        const double y = inside((kelvin[j] - T_FIRST_K) * (1.0 / T_STEP_K), KELVIN_INSIDE);
         const int32_t i = (int32_t)x, k = (int32_t)y;
-        x -= i;
-        y -= k;
-        const double w11 = x * y, w10 = x - w11, w01 = y - w11, w00 = 1.0 - x - w01;
-        int32_t row = (i * T_POINTS + k) * 4;
+        rows[j] = (i * T_POINTS + k) * 4;
+        columns[j] = k * 4;
+        x_of[j] = x - i;
+        y_of[j] = y - k;
+        W(DRIFT, j) = drift;
+        W(ABOVE, j) = kelvin[j] - reference_K;
+    }
+    /* Four neighbours in the table are one vector: cheaper to interpolate cell by cell than column by column. */
+    for (int64_t j = 0; j < n; ++j) {
+        const double x = x_of[j], y = y_of[j], w11 = x * y, w10 = x - w11, w01 = y - w11, w00 = 1.0 - x - w01;
         enum { UP = 4, NEXT = 4 * T_POINTS, LAYER = 4 * T_POINTS * (SOC_PIECES + 1) };
-        double r_all, r1, r2;
-#define BILINEAR(c, at) (w00 * ohm[(at) + (c)] + w01 * ohm[(at) + UP + (c)] + \
-                         w10 * ohm[(at) + NEXT + (c)] + w11 * ohm[(at) + NEXT + UP + (c)])
+        const double *at = ohm + rows[j], *fade = decay + columns[j];
+        double z = 0.0;
         if (layers > 1) {
-            double z = inside(wear[j] * (layers - 1), layers - 1 - 1e-9);
+            z = inside(wear[j] * (layers - 1), layers - 1 - 1e-9);
             const int32_t l = (int32_t)z;
             z -= l;
-            row += l * LAYER;
-            r_all = (1.0 - z) * BILINEAR(0, row) + z * BILINEAR(0, row + LAYER);
-            r1 = (1.0 - z) * BILINEAR(1, row) + z * BILINEAR(1, row + LAYER);
-            r2 = (1.0 - z) * BILINEAR(2, row) + z * BILINEAR(2, row + LAYER);
-        } else {
-            r_all = BILINEAR(0, row);
-            r1 = BILINEAR(1, row);
-            r2 = BILINEAR(2, row);
+            at += l * LAYER;
         }
-        const int32_t d = k * 4;
-        const double a1 = decay[d] + y * (decay[d + 4] - decay[d]);
-        const double a2 = decay[d + 1] + y * (decay[d + 5] - decay[d + 1]);
-        r_all *= factor[j];
-        r1 *= factor[j];
-        r2 *= factor[j];
+        Four r = w00 * FOUR(at) + w01 * FOUR(at + UP) + w10 * FOUR(at + NEXT) + w11 * FOUR(at + NEXT + UP);
+        if (layers > 1) {
+            at += LAYER;
+            r = (1.0 - z) * r + z * (w00 * FOUR(at) + w01 * FOUR(at + UP) + w10 * FOUR(at + NEXT) +
+                                     w11 * FOUR(at + NEXT + UP));
+        }
+        ohms[j] = r;
+        decays[j] = FOUR(fade) + y * (FOUR(fade + 4) - FOUR(fade));
+    }
+    const double *R o = (const double *)ohms, *R d = (const double *)decays;
+    for (int64_t j = 0; j < n; ++j) {
+        const double r_all = o[4 * j] * factor[j], r1 = o[4 * j + 1] * factor[j], r2 = o[4 * j + 2] * factor[j];
+        const double a1 = d[4 * j], a2 = d[4 * j + 1];
         W(R_ALL, j) = r_all;
         W(R1, j) = r1;
         W(R2, j) = r2;
         W(DECAY1, j) = a1;
         W(DECAY2, j) = a2;
-        W(MEAN1, j) = decay[d + 2] + y * (decay[d + 6] - decay[d + 2]);
-        W(MEAN2, j) = decay[d + 3] + y * (decay[d + 7] - decay[d + 3]);
-        W(DRIFT, j) = drift;
-        W(ABOVE, j) = kelvin[j] - reference_K;
+        W(MEAN1, j) = d[4 * j + 2];
+        W(MEAN2, j) = d[4 * j + 3];
         W(R_END, j) = r_all - r1 * a1 - r2 * a2;
         W(FREE, j) = a1 * v1[j] + a2 * v2[j];
     }
@@ -140,7 +149,7 @@ static NOINLINE void prepare_plain(int64_t n, double share_A, double dt_s, doubl
                                    const double *R per_charge, const double *R factor,
                                    const double *R kelvin, const double *R ohm, const double *R decay,
                                    double *R w) {
-    prepare_body(n, share_A, dt_s, reference_K, 1, soc, v1, v2, per_charge, factor, soc, kelvin, ohm, decay, w);
+    prepare_body(n, 0, share_A, dt_s, reference_K, 1, soc, v1, v2, per_charge, factor, soc, kelvin, ohm, decay, w);
 }
 
 static NOINLINE void prepare_layers(int64_t n, double share_A, double dt_s, double reference_K, int layers,
@@ -148,7 +157,7 @@ static NOINLINE void prepare_layers(int64_t n, double share_A, double dt_s, doub
                                     const double *R per_charge, const double *R factor, const double *R wear,
                                     const double *R kelvin, const double *R ohm, const double *R decay,
                                     double *R w) {
-    prepare_body(n, share_A, dt_s, reference_K, layers, soc, v1, v2, per_charge, factor, wear, kelvin, ohm,
+    prepare_body(n, 0, share_A, dt_s, reference_K, layers, soc, v1, v2, per_charge, factor, wear, kelvin, ohm,
                  decay, w);
 }
 
@@ -216,6 +225,7 @@ INLINE void tangent_body(int64_t n, int entropy, int layers, double rate, const 
         slope = slope > floor_ohm ? slope : floor_ohm;
         W(EMF, j) = volts + slope * amps;
         W(COND, j) = 1.0 / slope;
+        W(WEIGHT, j) = slope;
         W(OWN_V, j) = volts;
     }
 }

@@ -98,6 +98,56 @@ def _starts(n: int, size: int, what: str) -> NDArray[np.int64]:
     return np.arange(0, n + 1, size, dtype=np.int64)
 
 
+def converter_structure(
+    converter: Converter, n_converters: int, pack_start: NDArray[np.int64], box_start: NDArray[np.int64]
+) -> _Converters:
+    """Converters for the compiled runs."""
+    volts = np.asarray(converter.voltage_V, dtype=float)
+    loss = np.ascontiguousarray(converter.loss, dtype=float)
+    made: _Converters = structure(
+        _Converters,
+        container_converter_start=box_start,
+        converter_pack_start=pack_start,
+        rated_W=np.full(n_converters, float(converter.rated_W)),
+        loss=loss,
+        volt_first_V=float(volts[0]),
+        volt_step_V=float(volts[1] - volts[0]) if volts.size > 1 else 1.0,
+        standby=converter.standby,
+        n_volts=loss.shape[0],
+        n_powers=loss.shape[1],
+        n_containers=box_start.size - 1,
+    )
+    return made
+
+
+def plain_structure(limits: Limits, container: Container) -> tuple[_Limits, _Container]:
+    """Limits and container for the compiled runs."""
+    return structure(_Limits, **vars(limits)), structure(_Container, **vars(container))
+
+
+def check_series(
+    request_W: FloatArray, outside_K: FloatArray, n_powers: int, n_outside: int, time_s: float, dt_s: float
+) -> tuple[FloatArray, FloatArray]:
+    """Both series with one column each for what they drive, every value finite and within reason."""
+    request_W = np.ascontiguousarray(request_W, dtype=float)
+    outside_K = np.ascontiguousarray(outside_K, dtype=float)
+    n_steps = request_W.shape[0]
+    for name, given, columns, low, high in (
+        ("request_W", request_W, n_powers, -1e12, 1e12),
+        ("outside_K", outside_K, n_outside, 150.0, 400.0),
+    ):
+        if given.shape != (n_steps, columns):
+            raise ValueError(f"{name} has shape {given.shape}; expected (n_steps, {columns})")
+        wrong = ~((given >= low) & (given <= high))  # NaN is neither
+        if wrong.any():
+            step, column = (int(k) for k in np.argwhere(wrong)[0])
+            raise ValueError(
+                f"{name} of column {column} at step {step} ({time_s + step * dt_s:g} s) is "
+                f"{given[step, column]:g}; expected {low:g} to {high:g}"
+            )
+    return request_W, outside_K
+
+
 class FleetEngine:
     """Packs of one design behind converters in containers.
 
@@ -129,6 +179,7 @@ class FleetEngine:
         seed: int = 0,
     ) -> None:
         self.design = design
+        self.n_packs = n_packs
         self.layout = Layout.uniform(n_packs, design.n_series, design.n_parallel, design.groups_per_module)
         draw = np.random.default_rng(seed)
         n = self.layout.n_cells
@@ -185,28 +236,14 @@ class FleetEngine:
 
     def _build(self, pack_start: NDArray[np.int64], box_start: NDArray[np.int64]) -> None:
         """Addresses for the compiled run."""
-        n_packs, volts = self.layout.n_packs, np.asarray(self.converter.voltage_V, dtype=float)
-        loss = np.ascontiguousarray(self.converter.loss, dtype=float)
+        n_packs = self.layout.n_packs
         per_block = 1 if self.design.n_parallel >= BLOCK else BLOCK // self.design.n_parallel
         blocks = -(-self.design.n_series // per_block) * int(pack_start[1])
         raw = np.zeros(blocks * SCRATCH_COLUMNS * SCRATCH_STRIDE + 8)
         shift = (-raw.ctypes.data // 8) % 8
         self._structures = (
-            structure(
-                _Converters,
-                container_converter_start=box_start,
-                converter_pack_start=pack_start,
-                rated_W=np.full(self.n_converters, float(self.converter.rated_W)),
-                loss=loss,
-                volt_first_V=float(volts[0]),
-                volt_step_V=float(volts[1] - volts[0]) if volts.size > 1 else 1.0,
-                standby=self.converter.standby,
-                n_volts=loss.shape[0],
-                n_powers=loss.shape[1],
-                n_containers=self.n_containers,
-            ),
-            structure(_Limits, **vars(self.limits)),
-            structure(_Container, **vars(self.container)),
+            converter_structure(self.converter, self.n_converters, pack_start, box_start),
+            *plain_structure(self.limits, self.container),
             structure(
                 _Work,
                 air_K=self.air_K,
@@ -244,22 +281,10 @@ class FleetEngine:
         soc, temperature_K (means), soh_capacity, soh_resistance (means), cycles, hours_outside
         """
         check_step_s(dt_s)
-        request_W = np.ascontiguousarray(request_W, dtype=float)
-        outside_K = np.ascontiguousarray(outside_K, dtype=float)
+        request_W, outside_K = check_series(
+            request_W, outside_K, self.n_converters, self.n_containers, self.time_s, dt_s
+        )
         n_steps = request_W.shape[0]
-        for name, given, columns, low, high in (
-            ("request_W", request_W, self.n_converters, -1e12, 1e12),
-            ("outside_K", outside_K, self.n_containers, 150.0, 400.0),
-        ):
-            if given.shape != (n_steps, columns):
-                raise ValueError(f"{name} has shape {given.shape}; expected (n_steps, {columns})")
-            wrong = ~((given >= low) & (given <= high))  # NaN is neither
-            if wrong.any():
-                step, column = (int(k) for k in np.argwhere(wrong)[0])
-                raise ValueError(
-                    f"{name} of column {column} at step {step} ({self.time_s + step * dt_s:g} s) is "
-                    f"{given[step, column]:g}; expected {low:g} to {high:g}"
-                )
         self._empty_sums()
         n_modules = self.layout.n_modules if self.ageing else 0
         soc, kelvin = np.empty((n_steps, n_modules)), np.empty((n_steps, n_modules))

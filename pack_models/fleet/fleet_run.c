@@ -139,7 +139,6 @@ static double *forecast(const Tables *t, const Wires *wires, const Cells *c, con
         tangent(t, c, first, n, w);
         if (J == 1 && !c->special[p]) {
             double none;
-            for (int64_t k = 0; k < groups; ++k) W(WEIGHT, k) = 1.0 / W(COND, k);
             pack_e += lane_sum(n, &W(EMF, 0));
             pack_r += lane_sum(n, &W(WEIGHT, 0)) + lane_sum(groups, wires->busbar_ohm + g);
             room_single(n, lim->voltage_min_V, lim->voltage_max_V, w);
