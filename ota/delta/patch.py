@@ -28,8 +28,9 @@ from ..errors import OtaError, Reason, require
 from . import heatshrink
 
 COMPRESSION_NONE, COMPRESSION_HEATSHRINK = 0, 4
-# Tried per block, the smallest wins. Long look-ahead pays because differences are mostly zeros.
-HEATSHRINK_CHOICES = ((8, 7), (9, 7), (10, 8), (11, 9))
+# (window, look-ahead) tried per block, the smallest wins. Chosen one by one for the greatest gain over five
+# real firmware pairs; all 39 together would save 0.6 % more, an optimal parse of the stream 3 %.
+HEATSHRINK_CHOICES = ((10, 8), (9, 5), (11, 10), (10, 7), (8, 6))
 _STREAM_SLACK = 64
 
 

@@ -1,4 +1,4 @@
-"""A TCP proxy that understands MQTT packets and does harm on purpose: drop, double, swap, throttle, cut.
+"""A TCP proxy that understands MQTT and does harm on purpose: drop, double, swap, throttle, cut, freeze.
 
 Only PUBLISH packets are touched, connection control passes. The fate of a message is a hash of (seed,
 direction, topic, payload, how often seen), so a run does not depend on timing for *which* messages suffer.
@@ -97,6 +97,8 @@ class FaultProxy:
         self.bytes_down = 0
         self._seen: dict[bytes, int] = defaultdict(int)
         self._writers: set[asyncio.StreamWriter] = set()
+        self._dead: set[asyncio.StreamReader] = set()  # half-open: open for both sides, nothing gets through
+        self._readers: set[asyncio.StreamReader] = set()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fault-proxy", daemon=True)
@@ -123,6 +125,7 @@ class FaultProxy:
             writer.close()
             return
         self._writers |= {writer, up_writer}
+        self._readers |= {reader, up_reader}
         try:
             await asyncio.gather(
                 self._pump(reader, up_writer, "up", writer), self._pump(up_reader, writer, "down", None)
@@ -130,6 +133,8 @@ class FaultProxy:
         except (OSError, asyncio.IncompleteReadError, OtaError):
             pass
         finally:
+            self._readers -= {reader, up_reader}
+            self._dead -= {reader, up_reader}
             for w in (writer, up_writer):
                 self._writers.discard(w)
                 w.close()
@@ -155,6 +160,8 @@ class FaultProxy:
             if not data:
                 writer.close()
                 return
+            if reader in self._dead:
+                continue
             buffer += data
             while (packet := split_packet(buffer)) is not None:
                 message = parse_publish(packet)
@@ -206,6 +213,15 @@ class FaultProxy:
                 writer.transport.abort()
 
         self._loop.call_soon_threadsafe(close_all)
+
+    def freeze(self) -> None:
+        """The present connections stay open, but nothing passes any more: half-open TCP. New ones work."""
+
+        def swallow() -> None:
+            self.counts["frozen"] += len(self._readers)
+            self._dead |= self._readers
+
+        self._loop.call_soon_threadsafe(swallow)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)

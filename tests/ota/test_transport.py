@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
+import shutil
 import socket
 import ssl
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ota import pki, topics
@@ -27,6 +31,7 @@ from ota.transport.settle import Settler
 from .conftest import make_bed
 
 pytest.importorskip("paho.mqtt", reason="needs the extra [mqtt]")
+from ota.transport import mqtt
 from ota.transport.mqtt import Address, Hub, MqttLink
 from ota.transport.proxy import FaultProxy, Harm
 
@@ -340,6 +345,69 @@ def test_e1_e2_loss_and_broker_kills(tmp_path: Path) -> None:
 
 
 @NEEDS_MOSQUITTO
+def test_e8_half_open_connection_and_slow_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way to the broker goes dead without a FIN, twice, in a download over a link on which one message
+    takes longer than the keepalive: noticed by the keepalive, connected anew, finished, no endless loop."""
+    monkeypatch.setattr(mqtt, "KEEPALIVE_S", 1)
+    broker = mosquitto.Mosquitto(tmp_path / "b", passwords={SERVER_USER: "p", "dev-1": "p"})
+    hub = Hub()
+    with FaultProxy(broker.port, Harm(throttle_B_per_s=60_000.0)) as proxy:
+        try:
+            bed = make_bed(tmp_path, slot_size=2 * 1024 * 1024)
+            body = random.Random(8).randbytes(300_000)
+            bed.release("2.0.0", bed.firmware("2.0.0", body))
+            ports = {SERVER_USER: broker.port}
+            world = RealWorld(bed, hub, lambda user: Address(ports.get(user, proxy.port), password="p"))
+            world.add("dev-1")
+            link = bed.units["dev-1"].host.link
+            connects: list[float] = []
+            original = link.connect  # type: ignore[attr-defined]
+            monkeypatch.setattr(link, "connect", lambda now: (connects.append(now), original(now)))
+            ident = bed.order("dev-1", "2.0.0")
+            frozen = 0
+
+            def harm(elapsed: float) -> None:
+                nonlocal frozen
+                if frozen < 2 and bed.server.deployments[ident].bytes_received > 60_000 * (frozen + 1):
+                    frozen += 1
+                    proxy.freeze()
+
+            done = world.run(60, lambda: bed.server.deployments[ident].outcome.terminal, harm)
+            assert done, bed.units["dev-1"].notes
+            assert bed.server.deployments[ident].outcome.value == "success"
+            assert proxy.counts["frozen"] >= 2
+            assert 1 <= len(connects) <= 8
+        finally:
+            hub.close()
+            broker.stop()
+
+
+def test_e11_ten_thousand_devices_come_back_spread_out() -> None:
+    """After an outage of ten minutes: when each of 10^4 links tries again, and in each second how many.
+
+    The pause has grown to its limit while the outage lasted, and its jitter spreads the return: below a tenth
+    of the devices in any second (mosquitto takes some thousands of connections per second)."""
+    hub = Hub()
+    tries = np.zeros(700)
+    waiting = []
+    for i in range(10_000):
+        link = hub.link(Address(1), f"dev-{i}")
+        now = 0.0
+        while now < 600.0:
+            link._lost(now, "no route")
+            assert link._retry_at > now
+            now = link._retry_at
+            tries[min(int(now), 699)] += 1
+        waiting.append(now - 600.0)
+    hub.links.clear()
+    back = np.histogram(waiting, bins=np.arange(0.0, max(waiting) + 1.0))[0]
+    print(f"most in one second {back.max()}, last after {max(waiting):.0f} s")
+    assert back.max() < 10_000 / 10
+    # while it lasts, the attempts of all together stay bounded too
+    assert tries[60:600].mean() < 10_000 / 15
+
+
+@NEEDS_MOSQUITTO
 def test_e3_acknowledged_and_never_delivered(tmp_path: Path) -> None:
     """A broker with a queue of two for a sleeping device: the update ends all the same."""
     broker = mosquitto.Mosquitto(tmp_path / "b", passwords={SERVER_USER: "p", "dev-1": "p"}, queue=2)
@@ -536,6 +604,43 @@ def _shake_hands(*sides: Any) -> None:
                 pass
             finally:
                 to.write(out.read())
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")
+def test_f4_no_early_data_and_no_ticket_for_another(tls: TlsWorld, tmp_path: Path) -> None:
+    """0-RTT: the broker's session tickets permit none, and data sent early is not taken. A session of one
+    identity cannot be resumed under another."""
+    device = tls.ca.client("dev-1", file="f4")
+    session, early = tmp_path / "session", tmp_path / "early"
+    early.write_bytes(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00")
+    common = ["openssl", "s_client", "-connect", f"127.0.0.1:{tls.broker.port}", "-tls1_3"]
+    common += ["-CAfile", str(tls.ca.ca), "-cert", str(device.certificate), "-key", str(device.key)]
+
+    def talk(*more: str) -> str:
+        with subprocess.Popen(
+            [*common, *more], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as running:
+            time.sleep(0.4)  # tickets come after the handshake
+            out, _ = running.communicate(timeout=20)
+        return out.decode("utf-8", "replace")
+
+    first = talk("-sess_out", str(session))
+    assert "TLSv1.3" in first
+    assert session.exists(), first[-2000:]
+    second = talk("-sess_in", str(session), "-early_data", str(early))
+    assert "Early data was accepted" not in second
+    assert "Max Early Data: 0" in second or "Early data was not sent" in second
+    context = pki.client_tls(tls.ca, device, tls.pins()).context()
+    other = pki.client_tls(tls.ca, tls.ca.client("dev-2", file="f4b"), tls.pins()).context()
+    with socket.create_connection(("127.0.0.1", tls.broker.port), 2) as raw:
+        wrapped = context.wrap_socket(raw, server_hostname=pki.SERVER_NAME)
+        kept = wrapped.session
+        assert kept is not None
+        with (
+            socket.create_connection(("127.0.0.1", tls.broker.port), 2) as second_raw,
+            pytest.raises(ValueError, match="SSLContext"),
+        ):
+            other.wrap_socket(second_raw, server_hostname=pki.SERVER_NAME, session=kept)
 
 
 def test_f3_pin_rotation_while_a_device_is_away(tls: TlsWorld, tmp_path: Path) -> None:
