@@ -32,7 +32,7 @@ from .machine import Machine, Snapshot, Stop
 from .state import S
 
 STATS_MAGIC = 0x31545342
-TASKS = ("rt", "mailbox", "slow")
+TASKS = ("rt", "update", "slow", "keep")
 _STATS = struct.Struct("<8I")
 _TASK = struct.Struct("<IIIIQ")
 _IDENTITY_AT = 0xFF00

@@ -9,7 +9,7 @@
 
 _Static_assert(sizeof(bms_record_t) == 32, "a line of the black box");
 
-void bms_blackbox_add(bms_blackbox_t *box, const bms_snapshot_t *s, uint32_t kind, uint32_t id, int32_t a, int32_t b) {
+void bms_blackbox_note(bms_blackbox_t *box, const bms_snapshot_t *s, uint32_t kind, uint32_t id, int32_t a, int32_t b) {
     bms_record_t *line = &box->queue[box->made % BMS_RECORD_QUEUE];
     const bms_measured_t *m = &s->measured;
     line->sequence = box->next_sequence++;
@@ -30,7 +30,7 @@ void bms_blackbox_add(bms_blackbox_t *box, const bms_snapshot_t *s, uint32_t kin
 
 static void add_each(bms_blackbox_t *box, const bms_snapshot_t *s, uint64_t bits, uint32_t kind, int32_t a, int32_t b) {
     while (bits != 0) {
-        bms_blackbox_add(box, s, kind, (uint32_t)__builtin_ctzll(bits), a, b);
+        bms_blackbox_note(box, s, kind, (uint32_t)__builtin_ctzll(bits), a, b);
         bits &= bits - 1;
     }
 }
@@ -44,7 +44,7 @@ void bms_blackbox_step(bms_slow_t *slow, const bms_snapshot_t *s) {
         box->seen_step = s->step;
     }
     if (s->step != box->seen_step) {
-        bms_blackbox_add(box, s, RECORD_STEP, 0, box->seen_step, current_mA);
+        bms_blackbox_note(box, s, RECORD_STEP, 0, box->seen_step, current_mA);
     }
     /* What latches is one line, not two; what is only a warning has its own. */
     const uint64_t latched = s->fault_latched & ~box->seen_latched;
@@ -52,10 +52,10 @@ void bms_blackbox_step(bms_slow_t *slow, const bms_snapshot_t *s) {
     add_each(box, s, s->fault_active & ~box->seen_active & ~s->fault_latched, RECORD_WARNING, current_mA, rate);
     add_each(box, s, box->seen_latched & ~s->fault_latched, RECORD_CLEARED, 0, 0);
     if ((s->fault_active & ~box->seen_active) & BIT64(DIAG_SAFETY_LOW)) {
-        bms_blackbox_add(box, s, RECORD_SAFETY, 0, (int32_t)slow->result.safety_ppm, (int32_t)slow->abuse.worst_zone);
+        bms_blackbox_note(box, s, RECORD_SAFETY, 0, (int32_t)slow->result.safety_ppm, (int32_t)slow->abuse.worst_zone);
     }
     if (s->overruns != box->seen_overruns) {
-        bms_blackbox_add(box, s, RECORD_OVERRUN, 0, (int32_t)s->overruns, 0);
+        bms_blackbox_note(box, s, RECORD_OVERRUN, 0, (int32_t)s->overruns, 0);
     }
     box->seen_step = s->step;
     box->seen_latched = s->fault_latched;

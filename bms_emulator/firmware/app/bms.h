@@ -63,6 +63,10 @@ void bms_slow_step(bms_ctx_t *ctx, bms_sink_t *sink);
 /* Time that passed asleep, without a measurement: clocks and rests go on, no limit counts it. */
 void bms_slept(bms_ctx_t *ctx, uint32_t ms);
 
+/* A line of the black box that the caller knows of, before the first tick. */
+void bms_blackbox_note(bms_blackbox_t *box, const bms_snapshot_t *snapshot, uint32_t kind, uint32_t id, int32_t a,
+                       int32_t b);
+
 /* The caller found that a tick came late. */
 void bms_note_overrun(bms_ctx_t *ctx);
 

@@ -25,6 +25,6 @@ void bms_parked_step(bms_slow_t *slow, const bms_params_t *p, const bms_snapshot
     result->park = (uint8_t)asleep_soon;
     result->wake_in_s = asleep_soon ? (uint32_t)(alert ? p->park_wake_alert_s : p->park_wake_s) : 0;
     if (asleep_soon && !was) {
-        bms_blackbox_add(&slow->blackbox, s, RECORD_PARKED, 0, (int32_t)result->wake_in_s, (int32_t)parking->looks);
+        bms_blackbox_note(&slow->blackbox, s, RECORD_PARKED, 0, (int32_t)result->wake_in_s, (int32_t)parking->looks);
     }
 }

@@ -76,8 +76,6 @@ void bms_telemetry_step(bms_slow_t *slow, const bms_params_t *params, const bms_
                         const bms_trace_t *trace, bms_sink_t *sink);
 /* blackbox.c */
 void bms_blackbox_step(bms_slow_t *slow, const bms_snapshot_t *snapshot);
-void bms_blackbox_add(bms_blackbox_t *box, const bms_snapshot_t *snapshot, uint32_t kind, uint32_t id, int32_t a,
-                      int32_t b);
 /* parked.c */
 void bms_parked_step(bms_slow_t *slow, const bms_params_t *params, const bms_snapshot_t *snapshot);
 

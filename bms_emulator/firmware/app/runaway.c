@@ -75,6 +75,8 @@ static fit_t fit_over(const uint32_t *taken_ms, uint32_t size, uint32_t n, uint3
 /* Slope times scale; 0 and *known = 0 when an entry is missing. */
 static int64_t slope_of(const fit_t *fit, const int16_t (*ring)[BMS_MAX_TEMPS], uint32_t sensor, uint32_t *known) {
     int64_t slope = 0;
+    int32_t narrow = 0; /* 11 weights of at most 11 * 500, or 3 of 3 * 1000, and values of 16 bits */
+    const uint32_t fits = fit->span_ms <= 2u * FAST_WINDOW_MS;
     *known = 1;
     for (uint32_t k = 0; k < fit->n; ++k) {
         const int32_t value = ring[fit->at[k]][sensor];
@@ -82,9 +84,13 @@ static int64_t slope_of(const fit_t *fit, const int16_t (*ring)[BMS_MAX_TEMPS], 
             *known = 0;
             return 0;
         }
-        slope += (int64_t)fit->weight[k] * value;
+        if (fits) {
+            narrow += fit->weight[k] * value;
+        } else {
+            slope += (int64_t)fit->weight[k] * value;
+        }
     }
-    return slope;
+    return fits ? narrow : slope;
 }
 
 static int16_t usable(const bms_params_t *p, int32_t ddegC) {

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-enum { TASK_RT, TASK_MAILBOX, TASK_SLOW, TASK_COUNT };
+enum { TASK_RT, TASK_UPDATE, TASK_SLOW, TASK_KEEP, TASK_COUNT };
 #define STATS_MAGIC 0x31545342u /* "BST1" */
 #define STATS_TASKS 8u
 

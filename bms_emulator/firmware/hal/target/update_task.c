@@ -1,9 +1,6 @@
 #include "update_task.h"
 
 #include "../../update/agent.h"
-#include "../../update/bytes.h"
-#include "../../update/reason.h"
-#include "../hal.h"
 #include "chip.h"
 #include "regs.h"
 #include "system.h"
@@ -33,16 +30,4 @@ void update_task(const bms_ctx_t *bms, uint32_t ticks, uint32_t overruns) {
     (void)ota_step(&ota);
 }
 
-/* The form of a set; a release that reads parameters brings its own, with its range table. */
-__attribute__((weak)) uint32_t ota_app_check_parameters(uint32_t body_at, uint32_t body_size, uint32_t firmware_slot) {
-    static const uint8_t magic[4] = {'B', 'P', 'S', '1'};
-    uint8_t head[12];
-    (void)firmware_slot;
-    if (body_size == 0) {
-        return OTA_OK;
-    }
-    REQUIRE(body_size >= sizeof(head), OTA_TRUNCATED);
-    REQUIRE(hal_flash_read(body_at, head, sizeof(head)) == HAL_OK, OTA_FLASH_READ);
-    REQUIRE(bytes_equal(head, magic, sizeof(magic)), OTA_FORMAT);
-    return body_size == sizeof(head) + 8u * get16(head + 6) ? OTA_OK : OTA_LENGTH;
-}
+uint32_t update_confirmed(void) { return ota.journal.state == RECORD_CONFIRMED; }
