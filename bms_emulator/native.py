@@ -79,6 +79,7 @@ class NativeBms:
     variant : build of the firmware, `release` unless a test compares builds
     telemetry_bytes : room per BMS for the frames of the telemetry between two calls of `telemetry`; without
         it they are made but not kept, which changes nothing else
+    release : one of firmware/releases, e.g. `1.1.0` or `blind_l1`; the newest good one by default
 
     Attributes
     ----------
@@ -92,8 +93,9 @@ class NativeBms:
         params: NDArray[np.void] | Sequence[Mapping[str, Any]],
         variant: str = "release",
         telemetry_bytes: int = 0,
+        release: str | None = None,
     ) -> None:
-        self._firmware = load(variant)
+        self._firmware = load(variant, release)
         self.param_dtype = self._firmware.param_dtype
         self.input_dtype = self._firmware.input_dtype
         self.output_dtype = self._firmware.output_dtype

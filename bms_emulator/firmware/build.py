@@ -11,7 +11,8 @@ the architecture.
     PosixPath('~/.cache/battery-twin/firmware/bms-release-4f1c….so')
 
 Command line: `python -m bms_emulator.firmware.build --native` prints path and size, `--target` compiles
-`app/` for the controller and prints the size of each object's code.
+`app/` for the controller and prints the size of each object's code; with `--release 1.1.0` both are those of
+that release, and the target's is the linked program: what goes into an image behind its header.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from bms_emulator.firmware.releases import ReleaseError, load_release
 
 SOURCE_DIR = Path(__file__).resolve().parent
 
@@ -115,20 +118,27 @@ def compile_c(arguments: list[str], folder: Path) -> None:
         )
 
 
-def build_native(variant: str = "release", folder: Path = SOURCE_DIR, out_dir: Path | None = None) -> Path:
+def build_native(
+    variant: str = "release",
+    folder: Path = SOURCE_DIR,
+    out_dir: Path | None = None,
+    release: str | None = None,
+) -> Path:
     """Library of the firmware for this host; built only if no build of the same content is cached.
 
     Parameters
     ----------
     variant : key of VARIANTS
+    release : name of a file of releases/; the newest good one by default
     folder : root of the sources, for tests that build a copy
     out_dir : where the library goes; the cache folder by default
     """
     if variant not in VARIANTS:
         raise ValueError(f"no firmware variant {variant!r}; expected one of {', '.join(VARIANTS)}")
-    flags = (*NATIVE, *VARIANTS[variant])
+    flags = (*NATIVE, *VARIANTS[variant], *(load_release(release).flags if release else ()))
     target_dir = out_dir or cache_dir()
-    library = target_dir / f"bms-{variant}-{content_key(flags, folder)}.so"
+    named = f"bms-{variant}{'-' + release if release else ''}-{content_key(flags, folder)}"
+    library = target_dir / f"{named}.so"
     if library.exists():
         return library
     with tempfile.TemporaryDirectory(prefix="build-", dir=target_dir) as temporary:
@@ -166,10 +176,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--native", action="store_true", help="build the library of this host")
     parser.add_argument("--target", action="store_true", help="compile app/ for the controller, print sizes")
+    parser.add_argument("--release", help="one of firmware/releases; without it the newest good one")
+    parser.add_argument("--out", type=Path, help="with --release: folder for program.bin and the library")
     parser.add_argument("--variant", default="release", choices=list(VARIANTS), help="of the native build")
     chosen = parser.parse_args(arguments)
+    if chosen.release:
+        return _release(chosen.release, chosen.variant, chosen.out)
     if not (chosen.native or chosen.target):
-        parser.error("nothing to do: choose --native or --target")
+        parser.error("nothing to do: choose --native, --target or --release")
     try:
         if chosen.native:
             library = build_native(chosen.variant)
@@ -183,6 +197,30 @@ def main(arguments: list[str] | None = None) -> int:
     except FirmwareBuildError as error:
         print(error, file=sys.stderr)
         return 1
+    return 0
+
+
+def _release(name: str, variant: str, out_dir: Path | None) -> int:
+    """Build one release for host and target; exit code 2 when there is no such release."""
+    from bms_emulator.firmware.target import build_program
+
+    try:
+        release = load_release(name)
+        library = build_native(variant, release=name)
+        program = build_program("app", release.flags)
+    except (FirmwareBuildError, ReleaseError) as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, ReleaseError) else 1
+    print(f"{release.version}  {release.about}")
+    if out_dir:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        (out_dir / f"bms-{name}.bin").write_bytes(program.body)
+        (out_dir / f"bms-{name}.so").write_bytes(library.read_bytes())
+    print(f"{library}  {library.stat().st_size} bytes")
+    print(
+        f"target  flash {program.flash_bytes} B  RAM {program.ram_bytes} B  "
+        f"worst stack {program.stack_bytes} B"
+    )
     return 0
 
 

@@ -13,12 +13,14 @@ import ctypes
 import functools
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bms_emulator.firmware.build import SOURCE_DIR, build_native
+from bms_emulator.firmware.releases import load_release
 
 HEADER = SOURCE_DIR / "include" / "bms_ids.h"
 
@@ -106,10 +108,12 @@ class Firmware:
     param_dtype, input_dtype, output_dtype : structured dtypes, one record per BMS
     context_size : bytes of one context
     build : file name of the library, made from its content
+    overrides : parameters that the release sets, as parameters.make_params takes them
     """
 
-    def __init__(self, library: Path) -> None:
+    def __init__(self, library: Path, overrides: Mapping[str, Any] | None = None) -> None:
         self.build = library.stem
+        self.overrides = dict(overrides or {})
         self.c = ctypes.CDLL(str(library))
         self.c.bms_host_size.restype = ctypes.c_uint32
         self.c.bms_host_check.restype = ctypes.c_uint32
@@ -181,9 +185,11 @@ class Firmware:
 
 
 @functools.cache
-def load(variant: str = "release") -> Firmware:
-    """The firmware of this host, built if needed; one per variant and process."""
-    return Firmware(build_native(variant))
+def load(variant: str = "release", release: str | None = None) -> Firmware:
+    """The firmware of this host, built if needed; one per variant, release and process."""
+    return Firmware(
+        build_native(variant, release=release), load_release(release).parameters if release else {}
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -62,7 +62,8 @@ def make_params(sets: Sequence[Mapping[str, Any]], firmware: Firmware | None = N
     """
     firmware = firmware or load()
     params = np.zeros(len(sets), dtype=firmware.param_dtype)
-    for i, given in enumerate(sets):
+    for i, wanted in enumerate(sets):
+        given = {**firmware.overrides, **wanted}
         where = f"parameters[{i}]"
         record = params[i : i + 1]
         for key, fallback in DESIGN.items():

@@ -60,7 +60,13 @@ void bms_soc_tick(bms_ctx_t *ctx, uint32_t tick_ms) {
     }
 
     /* Unknown current counts as none; CURRENT_LOST opens the contactors before that matters. */
-    const int64_t delta_mAms = (int64_t)m->current_mA * tick_ms;
+#ifdef BMS_FLAW_SOC_DRIFT
+    /* The flaw of that release: an offset of 2 % of 1C, as of a sensor whose zero was never taken. */
+    const int64_t offset_mA = ctx->params.capacity_mAh / 50;
+#else
+    const int64_t offset_mA = 0;
+#endif
+    const int64_t delta_mAms = (m->current_mA + offset_mA) * tick_ms;
     if (delta_mAms > 0) {
         ctx->discharged_mAms += (uint64_t)delta_mAms;
     } else {

@@ -57,9 +57,41 @@ uint32_t bms_host_check(const bms_params_t *params, bms_param_verdict_t *verdict
 
 uint32_t bms_host_init(bms_ctx_t *ctx, const bms_params_t *params) { return bms_init(ctx, params); }
 
+/* Flawed releases: what their fault looks like where there is no chip to crash. 1 when this tick does not happen. */
+static uint32_t flaw(bms_ctx_t *ctx) {
+#if defined(BMS_FLAW_CRASH_AT_BOOT)
+    (void)ctx;
+    return 1; /* traps before its first tick, every time */
+#elif defined(BMS_FLAW_HANG)
+    /* The watchdog bites a second after ten minutes. */
+    if (ctx->uptime_ms >= 601000u) {
+        const bms_params_t params = ctx->params;
+        (void)bms_init(ctx, &params);
+    }
+    return 0;
+#elif defined(BMS_FLAW_CONFIRM_THEN_CRASH)
+    if (ctx->uptime_ms >= 30000u) {
+        const bms_params_t params = ctx->params;
+        (void)bms_init(ctx, &params);
+    }
+    return 0;
+#elif defined(BMS_FLAW_RT_OVERRUN)
+    if (ctx->uptime_ms / 10u % 50u == 49u) {
+        bms_note_overrun(ctx);
+    }
+    return 0;
+#else
+    (void)ctx;
+    return 0;
+#endif
+}
+
 /* As on the target, but the other part always finishes at once; its results act from the next snapshot on anyway. */
 static void run(bms_ctx_t *ctx, const bms_inputs_t *in, uint32_t n_ticks, uint32_t tick_ms, bms_sink_t *sink) {
     for (uint32_t tick = 0; tick < n_ticks; ++tick) {
+        if (flaw(ctx)) {
+            continue;
+        }
         bms_tick(ctx, in, tick_ms);
         if (bms_slow_due(ctx)) {
             bms_slow_step(ctx, sink);

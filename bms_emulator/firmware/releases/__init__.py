@@ -1,13 +1,13 @@
 """Releases of the firmware: small build configurations of one source tree, one TOML each.
 
-    about      what it is, for people
-    version    major.minor.patch, unique; the firmware states it in its outputs and telemetry
-    defines    compiler definitions; BMS_FLAW_* are deliberate faults that scenarios roll out
-    parameters overrides of the default parameter set (keys as in parameters.py), optional
+about      what it is, for people
+version    major.minor.patch, unique; the firmware states it in its outputs and telemetry
+defines    compiler definitions; BMS_FLAW_* are deliberate faults that scenarios roll out
+parameters overrides of the default parameter set (keys as in parameters.py), optional
 
-    >>> from bms_emulator.firmware.releases import load_release
-    >>> load_release("1.1.0").flags
-    ('-DBMS_EARLY_RATE_DEFAULT=0', '-DBMS_RELEASE=0x010100u')
+>>> from bms_emulator.firmware.releases import load_release
+>>> load_release("1.1.0").flags
+('-DBMS_EARLY_RATE_DEFAULT=0', '-DBMS_RELEASE=0x010100u')
 """
 
 from __future__ import annotations
