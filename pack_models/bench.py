@@ -20,8 +20,6 @@ from pack_models.cells.ecm import EcmBank
 from pack_models.fleet.bench import report as planning
 from pack_models.thermal.lumped import LumpedThermal
 
-PYBAMM_MODELS = ("spm", "spme")
-
 
 def _median_s(work: Callable[[], None], repeats: int) -> float:
     """Median CPU time of a call, after one to warm up."""
@@ -75,45 +73,6 @@ def circuit_speed(
     }
 
 
-def pybamm_step_s(model: str, repeats: int = 30) -> float:
-    """CPU time of one `Simulation.step` of one cell, 60 s, voltage through output_variables."""
-    from pack_models.cells.pybamm_engine import MODELS, load_pybamm
-
-    pybamm = load_pybamm()
-    values = pybamm.ParameterValues("Chen2020")
-    values.set_initial_state(0.6)
-    values["Current function [A]"] = "[input]"
-    simulation = pybamm.Simulation(
-        getattr(pybamm.lithium_ion, MODELS[model])(),
-        parameter_values=values,
-        solver=pybamm.IDAKLUSolver(output_variables=["Terminal voltage [V]"]),
-    )
-    number = iter(range(10**9))
-
-    def work() -> None:
-        amps = 3.0 * (-1) ** next(number)
-        simulation.step(60.0, save=False, inputs={"Current function [A]": amps})
-
-    return _median_s(work, repeats)
-
-
-def physical_bank_s(model: str, repeats: int = 5) -> float:
-    """CPU time per cell-step of the PyBaMM rung on a 14s2p module, 60 s."""
-    from pack_models.cells.pybamm_cell import PybammBank
-
-    sheet = pack("bus_14s2p")
-    draw = np.random.default_rng(7)
-    n = sheet.n_cells
-    bank = PybammBank.from_pack(
-        sheet, 1, 0.6, draw.normal(1.0, 0.01, n), draw.normal(1.0, 0.04, n), model=model
-    )
-    temperature_K = np.full(n, 298.15)
-    number = iter(range(10**9))
-    return (
-        _median_s(lambda: bank.step(np.array([5.0 * (-1) ** next(number)]), temperature_K, 60.0), repeats) / n
-    )
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m pack_models.bench", description=__doc__)
@@ -133,12 +92,9 @@ def main(arguments: list[str] | None = None) -> None:
     planning()
     if options.no_pybamm:
         return
-    for model in PYBAMM_MODELS:
-        plain_s, bank_s = pybamm_step_s(model), physical_bank_s(model)
-        print(
-            f"{model}: Simulation.step {1e3 * plain_s:.2f} ms, bank {1e3 * bank_s:.2f} ms per cell-step "
-            f"(sharing solved); the circuit does {best * plain_s:,.0f} cell-steps in the time of one"
-        )
+    from pack_models.cells.compiler import bench as compiled_models
+
+    compiled_models.report()
 
 
 if __name__ == "__main__":

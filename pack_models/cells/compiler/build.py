@@ -55,8 +55,8 @@ def content_key(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
 
-def library(text: str) -> ctypes.CDLL:
-    """The loaded library of a translation unit."""
+def shared_object(text: str) -> Path:
+    """Path of the library of a translation unit, compiled when this content was not compiled before."""
     flags = [*FLAGS, f"-mcpu={host_cpu()}"]
     key = content_key(text, VECTOR_MATH.read_text(encoding="ascii"), compiler_version(), " ".join(flags))
     target = cache_folder() / f"cell-{key}.so"
@@ -88,7 +88,12 @@ def library(text: str) -> ctypes.CDLL:
             if done.returncode != 0:
                 raise CompileError(f"the C compiler refused a cell model:\n{done.stderr[-3000:]}")
             os.replace(out, target)
-    loaded = ctypes.CDLL(str(target))
+    return target
+
+
+def library(text: str) -> ctypes.CDLL:
+    """The loaded library of a cell model."""
+    loaded = ctypes.CDLL(str(shared_object(text)))
     pointer, whole, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
     loaded.advance.restype = whole
     loaded.advance.argtypes = [whole, real, real, *[pointer] * 5]
