@@ -1,4 +1,4 @@
-"""Speed of compiled cell models beside PyBaMM's `Simulation.step`, and how far it is from the machine's limits.
+"""Speed of compiled cell models beside PyBaMM's `Simulation.step`, and how far it is from the limits.
 
     python -m pack_models.cells.compiler.bench
 
@@ -175,7 +175,8 @@ def report() -> None:
                 plain_s = float(np.median([_timed(lambda: pybamm_step(dt_s)) for _ in range(25)]))  # noqa: B023
                 print(
                     f"  {name:4} {n:8,} cells {dt_s:3.0f} s: {1e9 * own_s / n:6.0f} ns, "
-                    f"{n / own_s:9.2e} cell-steps/s; Simulation.step {1e3 * plain_s:5.2f} ms, {plain_s * n / own_s:8,.0f} times"
+                    f"{n / own_s:9.2e} cell-steps/s; Simulation.step {1e3 * plain_s:5.2f} ms, "
+                    f"{plain_s * n / own_s:8,.0f} times"
                 )
         n = SIZES[1]
         own_s = step_s(model, n, 1.0) / n
