@@ -55,6 +55,9 @@ class CellBank(Protocol):
     def set_internal_short(self, cell: int, resistance_ohm: float) -> None:
         """Put a resistor across one cell; infinity takes it away."""
 
+    def set_open_fuse(self, cell: int, is_open: bool) -> None:
+        """Open (or replace) the fuse between one cell and its group."""
+
     def scale_cell(self, cell: int, capacity_factor: float = 1.0, resistance_factor: float = 1.0) -> None:
         """Make one cell an outlier, on top of what it already is."""
 
@@ -164,6 +167,7 @@ class MeasuredFrame:
     pressure_Pa: FloatArray  # (n_packs,) in the pack's housing, above that of the surroundings
     gas_fraction: FloatArray  # (n_packs,) combustible gas in the housing, 0…1 by volume
     insulation_ohm: FloatArray  # (n_packs,) between the high-voltage side and the housing
+    main_contacts: NDArray[np.int8]  # (n_packs,) auxiliary contacts: 1 closed, -1 open, 0 as commanded
 
 
 @dataclass

@@ -30,6 +30,7 @@ def frame(volts=3.7, kelvin=298.15, amps=0.0, link=None, pressure=np.nan, gas=np
         pressure_Pa=np.full(N_PACKS, pressure),
         gas_fraction=np.full(N_PACKS, gas),
         insulation_ohm=np.full(N_PACKS, insulation),
+        main_contacts=np.zeros(N_PACKS, dtype=np.int8),
     )
 
 

@@ -80,7 +80,8 @@ class Codec:
         )
 
     def encode(self, frame: MeasuredFrame, period_ticks: int) -> None:
-        """A new sample that stays fresh for `period_ticks`. Contactors are ideal: feedback is the command."""
+        """A new sample that stays fresh for `period_ticks`. Feedback of the contactors is the command unless
+        the auxiliary contacts of the mains say otherwise."""
         _encode(
             frame.group_voltage_V,
             frame.temperature_K,
@@ -94,7 +95,12 @@ class Codec:
             self._n_sensors,
             *self._inputs,
         )
-        self.frames["contactor_feedback"] = self.outputs["contactor_command"]
+        feedback = self.frames["contactor_feedback"]
+        feedback[:] = self.outputs["contactor_command"]
+        if frame.main_contacts.any():
+            mains = feedback.dtype.type(self._bits[0] | self._bits[1])
+            feedback[frame.main_contacts > 0] |= mains
+            feedback[frame.main_contacts < 0] &= ~mains
         self.frames["sample_period_ticks"] = period_ticks
 
     def decode(self) -> BmsCommands:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twin.ports import Ageing, Bms, BoolArray, CellBank, FloatArray, IntArray, PackThermal, Propagation
 from twin.world.rack import LinkVoltages, settle_racks, split_power
@@ -17,6 +18,7 @@ from twin.world.sensors import HousingTruth, SensorBank
 COLLAPSED_RESISTANCE = (
     1e4  # factor on a collapsed cell's own resistance: its emf no longer reaches its terminals
 )
+AS_COMMANDED, WELDED, STUCK_OPEN = 0, 1, -1  # main contactors of a pack
 HEALTHY_INSULATION_OHM = 20e6  # far above the 100 to 500 ohm/V that standards ask for
 
 
@@ -97,6 +99,16 @@ class PackShard:
             self.ageing.refresh()
             self.cells.set_health(self.ageing.capacity_factor, self.ageing.resistance_factor)
 
+    @property
+    def contactors(self) -> NDArray[np.int8]:
+        """(n_packs,) AS_COMMANDED, WELDED or STUCK_OPEN: what the auxiliary contacts tell the BMS."""
+        return self.sensors.frame.main_contacts
+
+    def _main_closed(self, commanded: BoolArray) -> BoolArray:
+        """Which packs are on their link, given what the BMSs command."""
+        closed: BoolArray = (commanded | (self.contactors == WELDED)) & (self.contactors != STUCK_OPEN)
+        return closed
+
     def want(self, closed: BoolArray) -> None:
         """Ask the BMS of each pack to connect (True) or to open, from the next step on."""
         self.wanted_closed = closed
@@ -106,7 +118,7 @@ class PackShard:
         """One plant step of dt_us; ambient_K per pack. This order is the co-simulation contract."""
         dt_s = dt_us * 1e-6
         commands = self.bms.commands
-        self.connected[:] = commands.main_closed
+        self.connected[:] = self._main_closed(commands.main_closed)
         # 1. The request, limited by what the BMS allowed at the last step.
         temperature_K = self.thermal.temperature_K
         emf_V, resistance_ohm = self.cells.thevenin(temperature_K, dt_s)
@@ -153,7 +165,7 @@ class PackShard:
             self.racks.converter_loss,
             self.racks.pack_start,
             self.connected,
-            commands.main_closed,
+            self._main_closed(commands.main_closed),
             self.cells.pack_voltage_V,
             self.cells.pack_power_W,
             commands.discharge_limit_A,

@@ -109,7 +109,10 @@ class SensorBank:
         self._insulation_noise = np.array([errors.insulation_noise for _, errors in packs])
         self._missing = np.flatnonzero(~fitted)
         self._housing = bool(fitted[self.slices["pressure"].start :].any())
-        self.frame = MeasuredFrame(**{name: self.value[self.slices[kind]] for name, kind in _FRAME.items()})
+        self.frame = MeasuredFrame(
+            **{name: self.value[self.slices[kind]] for name, kind in _FRAME.items()},
+            main_contacts=np.zeros(wiring.n_packs, dtype=np.int8),
+        )
 
     def channels(self, kind: str, pack: int) -> slice:
         """Where the channels of this kind of this pack lie in the flat arrays."""
