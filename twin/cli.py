@@ -105,6 +105,27 @@ def list_(
     show_names(table if what is None else {what: table[what]})
 
 
+@app.command(epilog="Example:  twin fit runs/first_light --rack quarter/rack-1 --out runs/first_light/fit")
+def fit(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False)],
+    rack: Annotated[str, typer.Option(help="site/rack, or site/rack/pack for one pack.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for one YAML and PNG per pack.", show_default=False)],
+    law: Annotated[
+        str | None, typer.Option(help="Ageing law for the life; by chemistry when not given.")
+    ] = None,
+    end: Annotated[float, typer.Option(help="Capacity over nominal at the end of life.")] = 0.8,
+) -> None:
+    """Identify the twins of a rack from its telemetry: capacity, resistance, charge, heat paths, life."""
+    from twin.fit import fit_rack, one_line, write_fit
+    from twin.telemetry.reader import RunFolder
+
+    fits = fit_rack(RunFolder(run_folder), rack, law, end)
+    for path in write_fit(out, fits):
+        print(path)
+    for found in fits:
+        print(one_line(found))
+
+
 @app.command(epilog="Example:  twin report runs/first_light")
 def report(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False)],
