@@ -18,6 +18,7 @@ from twin.adapters.ageing import AgeingPlan
 from twin.adapters.catalogue import PackSheet
 from twin.analytics.detectors import DETECTORS
 from twin.analytics.metrics import METRICS, REGISTRY
+from twin.analytics.risk_table import risk_table_names
 from twin.ports import FloatArray
 from twin.scenario.profiles import Profile, load_profile, profile_names, synthesise
 from twin.scenario.schema import (
@@ -64,6 +65,7 @@ def known() -> Known:
         bms_models=tuple(bms.RUNGS),
         propagation_models=tuple(propagation.RUNGS),
         barriers=propagation.barrier_materials(),
+        risk_tables=("none", *risk_table_names()),
         brokers=tuple(links.RUNGS),
         images=bms.images(),
         parameters=bms.parameters(),
@@ -129,7 +131,11 @@ def assemble(scenario: Scenario, base_dir: Path) -> World:
         shards=shards,
         site_of_pack=tuple(shard.racks.site[shard.rack_of_pack] for shard in shards),
         faults=tuple((fault, _target(fault, shards)) for fault in scenario.faults),
-        packs=tuple(_pack_info(path, shard.design) for shard in shards for path in shard.paths),
+        packs=tuple(
+            _pack_info(path, shard.design, kind.abuse.risk_table)
+            for kind, shard in zip(places, shards, strict=True)
+            for path in shard.paths
+        ),
         code_names=_code_names(shards),
         fidelity={
             "cell": _ladder(kind.cell_model for kind in places),
@@ -343,7 +349,7 @@ def _target(fault: Fault, shards: tuple[PackShard, ...]) -> FaultTarget:
     raise KeyError(fault.target)
 
 
-def _pack_info(path: PackPath, design: str) -> PackInfo:
+def _pack_info(path: PackPath, design: str, risk_table: str) -> PackInfo:
     sheet: PackSheet = catalogue.pack_sheets()[design]
     return PackInfo(
         site=path.site,
@@ -364,6 +370,7 @@ def _pack_info(path: PackPath, design: str) -> PackInfo:
         sensor_group=sheet.sensor_group,
         ocv_soc=sheet.ocv_soc,
         ocv_V=sheet.ocv_V,
+        risk_table="" if risk_table == "none" else risk_table,
     )
 
 

@@ -54,11 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from . import outputs
-    from .run import refinement_change, run_case
+    from .fem import find_interpreter
+    from .run import check_model, refinement_change, run_case
 
     case = load_case(options.case)
     model = options.model or case.model
     folder: Path | None = options.out
+    check_model(case, model)
+    if model == "fem":
+        find_interpreter()  # nothing is written when there is none
     if folder is not None:
         outputs.start(folder, case.name, model)
     try:

@@ -383,7 +383,7 @@ class _Parser:
             g.text("coordinates", "cartesian", ("cartesian", "cylindrical", "spherical"))
         )
         section = g.numbers("section_m", 2, (1.0, 1.0), low=0.0, low_open=True)
-        section_mesh = [int(v) for v in g.numbers("section_mesh", 2, (1, 1), low=1)]
+        section_mesh = g.wholes("section_mesh", 2, (1, 1), low=1)
         position = g.number("inner_radius_m", 0.0, low=0.0) if curvature else g.number("from_m", 0.0)
         solids: list[Solid] = []
         joints: list[Joint] = []
@@ -430,7 +430,7 @@ class _Parser:
         mode = None
         if g.has("cosine"):
             c = g.mapping("cosine")
-            numbers = [int(v) for v in c.numbers("mode", 3, low=0)]
+            numbers = c.wholes("mode", 3, (1, 0, 0), low=0)
             mode = (c.number("amplitude_K", low=-500.0, high=500.0), (numbers[0], numbers[1], numbers[2]))
             c.finish()
         return Layout(
@@ -451,7 +451,7 @@ class _Parser:
     ) -> Layout:
         c = g.mapping("cells")
         shape = c.text("shape", "prismatic", ("prismatic", "pouch", "cylindrical"))
-        count = [int(v) for v in c.numbers("count", 3, (1, 1, 1), low=1)]
+        count = c.wholes("count", 3, (1, 1, 1), low=1)
         shrink = 0.0
         if shape == "cylindrical":
             diameter = c.number("diameter_m", low=0.0, high=1.0, low_open=True)
@@ -659,7 +659,7 @@ class _Parser:
             a = m.numbers(model, 3, values, low=1)
             mesh[model] = (int(a[0]), int(a[1]), int(a[2])) if all(map(math.isfinite, a)) else values
         m.finish()
-        refine = [int(v) for v in r.numbers("refine", 3, (2, 1, 1), low=1)]
+        refine = r.wholes("refine", 3, (2, 1, 1), low=1)
         maps = r.get("maps_s") or []
         cooling = r.get("cooling") or []
         pairs: list[tuple[float, float]] = []

@@ -16,10 +16,12 @@ from itertools import pairwise
 
 import numpy as np
 
+from .errors import CaseError
 from .grid import Contact, Grid
 
 Box = tuple[float, float, float, float, float, float]
 _SAME_M = 1e-9
+MOST_VOLUMES = 5_000_000  # some gigabytes of memory
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,9 @@ def make_grid(layout: Layout, cell_mesh: Sequence[int], refine: Sequence[int] = 
     """
     x, y, z = (_line(layout, axis, cell_mesh, refine[axis]) for axis in range(3))
     shape = (x.size - 1, y.size - 1, z.size - 1)
+    if math.prod(shape) > MOST_VOLUMES:
+        whole = " x ".join(map(str, shape))
+        raise CaseError("mesh", [f"run.mesh: makes {whole} volumes; expected at most {MOST_VOLUMES:.0e}"])
     order = list(layout.materials)
     material = np.full(shape, order.index(layout.background), dtype=np.int64)
     cell = np.full(shape, -1, dtype=np.int64)

@@ -139,6 +139,16 @@ class Reader:
         checked = [self.check(f"{key}[{i}]", v, low, None, low_open) for i, v in enumerate(value)]
         return [math.nan if v is None else v for v in checked]
 
+    def wholes(self, key: str, count: int, default: Sequence[int], low: int) -> list[int]:
+        """`count` whole numbers from `low`; the default where they are wrong, so that reading goes on."""
+        found = self.numbers(key, count, default, low=low)
+        for i, value in enumerate(found):
+            if math.isfinite(value) and value != int(value):
+                self.problem(f"{key}[{i}]", f"{value:g} is not a whole number; expected at least {low}")
+        if any(not math.isfinite(v) or v != int(v) for v in found):
+            return list(default)
+        return [int(v) for v in found]
+
     def text(self, key: str, default: Any = REQUIRED, among: Sequence[str] | None = None) -> str:
         """A string, among the given ones when stated."""
         if not self.has(key):

@@ -17,7 +17,7 @@ import copy
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -339,7 +339,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     path = options.out or TABLES / f"{case.name}.json"
-    table.save(path)
+    replace(table, name=path.stem).save(path)
     print(
         f"{path.name}: {table.probability.shape[0]} cells, {len(table.soc)} SoC x {len(table.cooling)} "
         f"cooling levels, {table.samples} draws each"

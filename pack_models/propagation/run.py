@@ -57,6 +57,15 @@ def map_times(case: Case) -> list[float]:
     return list(case.run.maps_s) or [case.run.until_s * f for f in (0.25, 0.5, 0.75, 1.0)]
 
 
+def check_model(case: Case, model: str) -> None:
+    """CaseError when a model cannot run a case."""
+    if (model == "lumped") != (case.lumped is not None):
+        other = "network or fem" if model == "lumped" else "lumped"
+        raise CaseError(
+            case.name, [f"model: {model!r} does not fit geometry.kind {case.kind!r}; choose {other}"]
+        )
+
+
 def run_case(
     case: Case,
     model: str | None = None,
@@ -76,11 +85,7 @@ def run_case(
     field_file : XDMF (or .bp) file for the fields of the finite elements
     """
     model = model or case.model
-    if (model == "lumped") != (case.lumped is not None):
-        other = "network or fem" if model == "lumped" else "lumped"
-        raise CaseError(
-            case.name, [f"model: {model!r} does not fit geometry.kind {case.kind!r}; choose {other}"]
-        )
+    check_model(case, model)
     if model == "lumped":
         return _run_lumped(case)
     if model == "fem":

@@ -236,3 +236,20 @@ def test_field_on_a_face_obeys_the_film() -> None:
     k = grid.k_W_mK[grid.material[0, 0, -1], 0]
     surface = (k / half * 400.0 + 10.0 * 298.15) / (k / half + 10.0)
     assert field.at((0.0, 0.025, 0.025)) == pytest.approx(surface, abs=1e-9)
+
+
+def test_whole_numbers_are_asked_for_and_meshes_end_somewhere() -> None:
+    data = load_case("pack3x4").data
+    cells = {**data["geometry"]["cells"], "count": ["a", 2.5, 1]}
+    with pytest.raises(CaseError) as caught:
+        parse_case({**data, "geometry": {**data["geometry"], "cells": cells}})
+    assert "geometry.cells.count[0]: 'a' is not a number" in str(caught.value)
+    assert "geometry.cells.count[1]: 2.5 is not a whole number; expected at least 1" in str(caught.value)
+    huge = parse_case({**data, "run": {**data["run"], "mesh": {"network": [5000, 5000, 100]}}})
+    with pytest.raises(CaseError, match=r"run\.mesh: makes .* volumes; expected at most 5e\+06"):
+        huge.grid("network")
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path: Path) -> None:
+    assert cli.main(["run", "pack3x4", "--model", "lumped", "--out", str(tmp_path / "x")]) == 2
+    assert not (tmp_path / "x").exists()

@@ -13,6 +13,7 @@ import pandas as pd
 
 from twin.analytics.detectors.base import DetectorParams
 from twin.analytics.detectors.max_min_spread import MaxMinSpread
+from twin.analytics.forecast import forecast_metrics
 from twin.analytics.metrics import Claim, judge, run_metrics
 from twin.analytics.run import analyse
 from twin.analytics.scoring import Score, detection_metrics, faults_of, score, score_together
@@ -55,5 +56,9 @@ def evaluate(
     scores = score(run, alerts, detectors, faults=faults)
     scores += score(run, said, baseline, faults=faults, baseline=True)
     together = score_together(run, alerts, detectors, faults=faults) if detectors else None
-    metrics = {**run_metrics(run, balances), **detection_metrics(together, alerts)}
+    metrics = {
+        **run_metrics(run, balances),
+        **detection_metrics(together, alerts),
+        **forecast_metrics(run, detectors),
+    }
     return Evaluation(alerts=alerts, scores=scores, metrics=metrics, expectations=judge(claims, metrics))

@@ -73,6 +73,15 @@ REGISTRY: dict[str, Metric] = {
     "trip_before_runaway": Metric(
         "time", "shortest time from opening the contactors to the first runaway of the pack"
     ),
+    "risk_brier": Metric(
+        "fraction", "Brier score of the forecasts which groups follow the first; 0 is perfect"
+    ),
+    "risk_brier_neighbours": Metric("fraction", "the same of the rule that the direct neighbours follow"),
+    "risk_time_error": Metric("fraction", "median relative error of the forecast times to the next groups"),
+    "risk_in_band": Metric("fraction", "share of these times inside the forecast 5 to 95 % band"),
+    "risk_lead_min": Metric(
+        "time", "shortest time from the first forecast about a pack to its first runaway"
+    ),
     "updates_ordered": Metric("count", "updates ordered, one for each pack and order"),
     "updates_succeeded": Metric("count", "updates whose pack runs, by digest, what was ordered"),
     "updates_failed": Metric("count", "updates that were refused, cancelled, rolled back or given up"),

@@ -168,6 +168,11 @@ class PropagationChoice:
         minimum=0.0,
         maximum=1.0,
     )
+    risk_table: str = word(
+        "learnt table that the detector propagation_risk reads for these packs",
+        names="risk_tables",
+        default="none",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -476,6 +481,7 @@ class Known:
     bms_models: tuple[str, ...]
     propagation_models: tuple[str, ...]
     barriers: tuple[str, ...]
+    risk_tables: tuple[str, ...]
     brokers: tuple[str, ...]
     images: tuple[str, ...]
     parameters: tuple[str, ...]

@@ -38,6 +38,7 @@ class PackInfo:
     sensor_group: tuple[int, ...] = ()
     ocv_soc: tuple[float, ...] = ()
     ocv_V: tuple[float, ...] = ()
+    risk_table: str = ""  # learnt propagation risk of its modules; empty for none
 
     @property
     def path(self) -> str:
@@ -75,6 +76,7 @@ class Frame:
     pressure_Pa: float = float("nan")
     gas_fraction: float = float("nan")
     insulation_ohm: float = float("nan")
+    cooling: float = float("nan")
 
 
 def block_frames(t_us: int, packs: Sequence[PackInfo], columns: Mapping[str, ArrayLike]) -> Iterator[Frame]:
@@ -117,4 +119,5 @@ def block_frames(t_us: int, packs: Sequence[PackInfo], columns: Mapping[str, Arr
             pressure_Pa=float(values["pressure_Pa"][p]),
             gas_fraction=float(values["gas_fraction"][p]),
             insulation_ohm=float(values["insulation_ohm"][p]),
+            cooling=float(values["cooling"][p]),
         )

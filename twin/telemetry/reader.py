@@ -52,6 +52,7 @@ _FRAME_COLUMNS = (
     "pressure_Pa",
     "gas_fraction",
     "insulation_ohm",
+    "cooling",
 )
 
 
@@ -323,6 +324,7 @@ def _frames(site: str, rows: pa.Table) -> Iterator[Frame]:
             pressure_Pa=scalars["pressure_Pa"][i],
             gas_fraction=scalars["gas_fraction"][i],
             insulation_ohm=scalars["insulation_ohm"][i],
+            cooling=scalars["cooling"][i],
         )
 
 

@@ -331,6 +331,13 @@ TABLES: dict[str, tuple[Column, ...]] = {
         ),
         ("ocv_soc", "float64", "1", "data-sheet open-circuit curve: states of charge", {"per": "point"}),
         ("ocv_V", "float64", "V", "data-sheet open-circuit curve: voltages of a cell", {"per": "point"}),
+        (
+            "risk_table",
+            "name",
+            "-",
+            "learnt propagation risk of its modules, empty for none",
+            {"since": "1.1.0"},
+        ),
     ),
 }
 

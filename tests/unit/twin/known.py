@@ -98,6 +98,7 @@ KNOWN = Known(
     bms_models=("native",),
     propagation_models=("none", "network", "fem"),
     barriers=("case", "aerogel"),
+    risk_tables=("none", "pack3x4"),
     brokers=("mosquitto", "memory"),
     images=("1.0.0", "1.1.0"),
     parameters=("capacity_mAh", "soc_rest_ms"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from twin.analytics.detectors.max_min_spread import MaxMinSpread
+from twin.analytics.detectors.propagation_risk import PropagationRisk
 from twin.analytics.detectors.voltage_spread import VoltageSpread
 
 DETECTORS: dict[str, type] = {
     detector.word: detector
     for detector in (
         MaxMinSpread,
+        PropagationRisk,
         VoltageSpread,
     )
 }
