@@ -1,4 +1,4 @@
-"""A real update on the emulated board: 1.0.0 (charge counting) to 1.1.0 (Kalman filter) by delta.
+"""Real updates on the emulated board: 1.0.0 to 1.1.0 by delta, and to a release that crashes at boot.
 
 The office, the server and the gateway agent of ``ota`` on one side, the firmware built from its sources on
 the other, mailbox frames between them; the battery is connected and discharging, every RT deadline is kept.
@@ -17,6 +17,7 @@ from bms_emulator.board import BmsBoard
 from bms_emulator.devices.afe import Truth
 from bms_emulator.devices.hsm import KeySlot
 from bms_emulator.firmware.package import WINDOW, Identity
+from bms_emulator.firmware.releases import load_release
 from bms_emulator.firmware.target import Program, build_program
 from ota import image
 from ota.image import FLAG_ROM_FIXED, Version
@@ -87,21 +88,23 @@ class BoardController:
 
 
 @pytest.fixture(scope="module")
-def releases() -> tuple[Program, bytes, bytes]:
-    return (
-        build_program("rom"),
-        build_program("app", ("-DBMS_COUNTING",)).body,
-        build_program("app").body,
-    )
+def rom() -> Program:
+    return build_program("rom")
 
 
-def make_world(folder: Path, releases: tuple[Program, bytes, bytes]) -> tuple[Testbed, Unit, Any]:
-    BoardController.rom = releases[0]
+def body(name: str) -> bytes:
+    """The firmware of a release."""
+    return build_program("app", load_release(name).flags).body
+
+
+def make_world(folder: Path, rom: Program, new: str) -> tuple[Testbed, Unit, Any]:
+    """A device with 1.0.0, and the release `new` as file and as delta."""
+    BoardController.rom = rom
     bed = Testbed(folder, slot_size=256 * 1024, controller=BoardController)
-    for version, body, bases in (("1.0.0", releases[1], ()), ("1.1.0", releases[2], ("1.0.0",))):
+    for name, bases in (("1.0.0", ()), (new, ("1.0.0",))):
         file = image.build(
-            body,
-            version=Version.parse(version),
+            body(name),
+            version=Version.parse(load_release(name).version),
             key=bed.keys["image"],
             security_counter=1,
             vendor_id=bed.vendor_id,
@@ -109,15 +112,13 @@ def make_world(folder: Path, releases: tuple[Program, bytes, bytes]) -> tuple[Te
             flags=FLAG_ROM_FIXED,
             load_address=WINDOW,
         )
-        bed.release(version, file, list(bases))
+        bed.release(name, file, list(bases))
     unit = bed.add_unit("dev-1", bed.releases["1.0.0"].file)
     return bed, unit, unit.mcu
 
 
-def test_update_by_delta_while_the_battery_runs(
-    tmp_path: Path, releases: tuple[Program, bytes, bytes]
-) -> None:
-    bed, unit, mcu = make_world(tmp_path, releases)
+def test_update_by_delta_while_the_battery_runs(tmp_path: Path, rom: Program) -> None:
+    bed, unit, mcu = make_world(tmp_path, rom, "1.1.0")
     mcu.advance(6.0)
     assert mcu.board.contactors & 3 == 3
     new = bed.releases["1.1.0"]
@@ -158,3 +159,32 @@ def test_update_by_delta_while_the_battery_runs(
     mcu.advance(6.0)
     assert mcu.board.contactors & 3 == 3
     assert mcu.overruns == 0
+    stats = mcu.board.stats()
+    assert stats is not None
+    print(
+        f"image {len(new.file)} B, received {row.bytes_received} B, connected {mcu.closed_s:.1f} s,"
+        f" RT at most {stats.task['rt'].max} cycles, update step at most {stats.task['update'].max}"
+    )
+
+
+def test_b9_crash_at_boot_goes_back_and_is_told(tmp_path: Path, rom: Program) -> None:
+    """The new firmware dies before its agent starts: three boots, then the old one, and the server knows."""
+    bed, unit, mcu = make_world(tmp_path, rom, "crash_at_boot")
+    mcu.request = 0
+    mcu.advance(1.0)
+    deployment = bed.order("dev-1", "crash_at_boot")
+    for _ in range(120):
+        bed.run(1.0)
+        mcu.advance(0.2)
+        if bed.server.deployments[deployment].outcome.terminal:
+            break
+    row = bed.server.deployments[deployment]
+    assert (row.outcome.value, row.reason.name) == ("failed", "ROLLED_BACK"), (row, unit.notes)
+    assert ("ROLLED_BACK", "BOOT_ATTEMPTS") in unit.notes
+    stats = mcu.board.stats()
+    assert stats is not None
+    assert stats.slot == 0
+    assert len(mcu.board.log) == 1 + 1 + 3  # power on, activation, three crashes
+    mcu.request = 1
+    mcu.advance(6.0)
+    assert mcu.board.contactors & 3 == 3
