@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN ?= runs/demo
 SEEDS ?= 300
 
-.PHONY: help setup demo test bench lint clean emulator-campaign propagation-study ota-campaign
+.PHONY: help setup demo test bench lint clean emulator-campaign propagation-study ota-campaign firmware-equality firmware-fuzz
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
@@ -36,6 +36,12 @@ emulator-campaign: setup
 
 propagation-study: setup
 	@$(BIN)/python -m pack_models.propagation.validate
+
+firmware-equality: setup
+	@$(BIN)/python -m bms_emulator.firmware.equality --hours 24 --out results/firmware/native_equals_emulated.csv
+
+firmware-fuzz: setup
+	@$(BIN)/python -m bms_emulator.firmware.fuzz --count 100000 --out results/firmware/fuzz.csv
 
 ota-campaign: setup
 	@$(BIN)/python -m ota faults --full --out results/ota/power_cuts.csv

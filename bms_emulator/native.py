@@ -42,6 +42,7 @@ from bms_emulator.firmware.parameters import ParameterError, check_params, make_
 __all__ = ["NativeBms", "ParameterError", "bench_native", "contactor_bit", "make_params", "request_bit"]
 
 TICK_MS_MAX = 3_600_000
+TICK_MS_DEFAULT = 10
 _MAGIC = b"BMSCTX01"
 _HEADER = struct.Struct("<8s64sII32s")
 # bms_sink_t of app/bms.h
@@ -326,6 +327,23 @@ class NativeBms:
         """Names of the latched faults of one BMS."""
         mask = int(self.outputs["fault_latched"][i])
         return tuple(name for bit, name in enumerate(self.fault_names) if mask >> bit & 1)
+
+
+def read_outputs(context: bytes, like: NativeBms) -> NDArray[np.void]:
+    """Outputs of a context that stands elsewhere, as (1,) of output_dtype: the emulated controller's RAM.
+
+    `like` : an instance of the same release; it is not changed.
+    """
+    firmware = like._firmware
+    if len(context) != firmware.context_size:
+        raise ValueError(f"a context has {firmware.context_size} bytes, not {len(context)}")
+    copy = np.frombuffer(context, dtype=np.uint64).copy()
+    out = np.zeros(1, dtype=like.output_dtype)
+    silent = like.frames()
+    firmware.c.bms_host_step(
+        copy.ctypes.data, silent.ctypes.data, out.ctypes.data, 1, 0, TICK_MS_DEFAULT, None
+    )
+    return out
 
 
 def _params_of(contexts: NDArray[np.uint64], dtype: np.dtype[np.void]) -> NDArray[np.void]:

@@ -27,7 +27,7 @@ uint32_t bms_init(bms_ctx_t *ctx, const bms_params_t *params) {
     ctx->step = STEP_OFF;
     ctx->close_armed = 1;
     ctx->first_fault = BMS_NO_FAULT;
-    ctx->slow_in_ms = 1; /* the first tick hands over */
+    ctx->slow_in_ms = 50; /* between two evaluations of slopes: the longest tick counts */
     bms_abuse_start(&ctx->slow, &ctx->params);
     ctx->result = ctx->slow.result;
     return reason;

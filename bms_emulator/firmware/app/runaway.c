@@ -259,14 +259,18 @@ void bms_runaway_sample(bms_ctx_t *ctx) {
              m->signal[SIGNAL_CELL_T_MAX] >= ctx->params.runaway_t_max_ddegC;
     voltages(ctx, r, now_ms);
     pulses(ctx, r, now_ms);
-    if (r->fast_n == 0 || now_ms - r->fast_ms[r->fast_at] >= FAST_MS) {
+    const uint32_t fast = r->fast_n == 0 || now_ms - r->fast_ms[r->fast_at] >= FAST_MS;
+    if (fast) {
         r->fast_at = (uint8_t)(r->fast_n == 0 ? 0 : (r->fast_at + 1u) % BMS_SLOPE_FAST);
         r->fast_n = (uint8_t)(r->fast_n < BMS_SLOPE_FAST ? r->fast_n + 1 : r->fast_n);
         r->fast_ms[r->fast_at] = now_ms;
         take(ctx, r->fast_ddegC[r->fast_at]);
         fast_slopes(ctx, r);
     }
-    if (ctx->params.early_rate_mK_per_s != 0 && (r->slow_n == 0 || now_ms - r->slow_ms[r->slow_at] >= SLOW_MS)) {
+    /* Not in the same tick as the fast one where samples come so often that the next will do: the longest tick counts. */
+    const uint32_t here = !fast || ctx->frame.sample_period_ticks > FAST_MS / BMS_TICK_MS / 2;
+    if (ctx->params.early_rate_mK_per_s != 0 && here &&
+        (r->slow_n == 0 || now_ms - r->slow_ms[r->slow_at] >= SLOW_MS)) {
         r->slow_at = (uint8_t)(r->slow_n == 0 ? 0 : (r->slow_at + 1u) % BMS_SLOPE_SLOW);
         r->slow_n = (uint8_t)(r->slow_n < BMS_SLOPE_SLOW ? r->slow_n + 1 : r->slow_n);
         r->slow_ms[r->slow_at] = now_ms;

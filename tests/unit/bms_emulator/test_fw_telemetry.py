@@ -52,7 +52,7 @@ def drive(seed, steps=90, busy=0.4, **params):
             frame["cell_temperature_ddegC"][0, rng.integers(SENSORS)] = INVALID_T
         frame["pack_voltage_mV"] = int(cells.sum() / 10)
         frame["sample_counter"] += np.uint16(1)
-        truth[10 + 1000 * k] = frame.copy()  # the first of a hundred ticks hands over
+        truth[50 + 1000 * k] = frame.copy()  # the fifth of a hundred ticks hands over
         bms.step(frame, 100)
     return bms.telemetry()[0], truth
 
