@@ -70,14 +70,14 @@ def show_run(result: RunResult) -> None:
 
 def show_audit(audit: Audit, path: Path) -> None:
     """Each group that was followed, then the outcome in one line."""
-    table = Table(title="against PyBaMM's DFN", title_justify="left", title_style="bold")
-    for column in ("group", "cells"):
-        table.add_column(column, no_wrap=True)
-    for column in ("samples", "RMSE mV", "bias mV", "most mV", "at s"):
+    table = Table(title="against PyBaMM's DFN, in mV", title_justify="left", title_style="bold", box=None)
+    table.add_column("rack/pack/group", no_wrap=True)
+    table.add_column("cells", no_wrap=True)
+    for column in ("n", "RMSE", "bias", "most", "at s"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in audit.rows:
         millivolts = (f"{1e3 * value:.2f}" for value in (row.rmse_V, row.bias_V, row.largest_V))
-        where = f"{row.site}/{row.rack}/{row.pack}/group-{row.group}"
+        where = f"{row.rack}/{row.pack}/{row.group}"
         table.add_row(where, row.cells, str(row.samples), *millivolts, f"{row.largest_at_s:g}")
     console.print(table)
     for row in audit.rows:
