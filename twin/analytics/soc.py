@@ -365,7 +365,10 @@ def _look_ekf(
 
 @njit(cache=True)
 def _points(x: FloatArray, cov: FloatArray, points: FloatArray) -> None:
-    """The 2 n points x ± sqrt(n) column of the square root of the covariance; (2 n, n)."""
+    """The 2 n points x ± sqrt(n) column of the square root of the covariance; (2 n, n).
+
+    Their charge is held near 0…1: beyond the tables a point tells nothing about the cell.
+    """
     root = np.zeros((N_STATES, N_STATES))
     for j in range(N_STATES):
         pivot = cov[j, j]
@@ -384,6 +387,8 @@ def _points(x: FloatArray, cov: FloatArray, points: FloatArray) -> None:
         for i in range(N_STATES):
             points[j, i] = x[i] + spread * root[i, j]
             points[N_STATES + j, i] = x[i] - spread * root[i, j]
+    for k in range(2 * N_STATES):
+        points[k, SOC] = min(max(points[k, SOC], -SOC_MARGIN), 1.0 + SOC_MARGIN)
 
 
 @njit(cache=True)

@@ -31,12 +31,12 @@ LINEAR = FilterModel(
 LINEAR_SETTINGS = DEFAULT._replace(scale_sigma=0.0, gate=1e9, systematic_share=0.0)
 
 
-def drive(model: FilterModel, seed: int, n: int = 3000, offset_A: float = 0.0, noise_V: float = 0.003):
+def drive(model: FilterModel, seed: int, n: int = 3000, offset_A: float = 0.0, soc: float = 1.0):
     """Time, voltage, current, temperature of the model on a random drive, and its state of charge."""
     rng = np.random.default_rng(seed)
     time_s = np.cumsum(rng.choice([0.5, 1.0, 2.0], n)) - 0.5
     current_A = np.repeat(rng.normal(0.6, 1.5, n // 20), 20) * model.capacity_Ah
-    charge = 1.0 - np.concatenate([[0.0], np.cumsum(np.diff(time_s) * current_A[1:])]) / (
+    charge = soc - np.concatenate([[0.0], np.cumsum(np.diff(time_s) * current_A[1:])]) / (
         3600.0 * model.capacity_Ah
     )
     v1 = v2 = 0.0
@@ -47,7 +47,7 @@ def drive(model: FilterModel, seed: int, n: int = 3000, offset_A: float = 0.0, n
         v1 = a1 * v1 + 0.015 * (1 - a1) * current_A[k]
         v2 = a2 * v2 + 0.01 * (1 - a2) * current_A[k]
         voltage_V[k] = 3.0 + charge[k] - v1 - v2 - 0.02 * current_A[k]
-    voltage_V += rng.normal(0.0, noise_V, n)
+    voltage_V += rng.normal(0.0, 0.003, n)
     return (time_s, voltage_V, current_A + offset_A, np.full(n, KELVIN)), charge
 
 
@@ -108,8 +108,9 @@ def textbook(inputs, start: Start):
 
 @pytest.mark.parametrize("estimator", ["ekf", "ukf"])
 def test_on_a_linear_model_all_filters_are_the_kalman_filter(estimator):
-    inputs, _ = drive(LINEAR, seed=3)
-    start = Start(0.9, 0.1)
+    # Away from empty and full, where the unscented filter holds its points inside the tables.
+    inputs, _ = drive(LINEAR, seed=3, soc=0.75)
+    start = Start(0.65, 0.1)
     soc, sigma = textbook(inputs, start)
     inside = (soc > 0.01) & (soc < 0.99)  # what is reported ends at 0 and 1
     found = filters.ESTIMATORS[estimator](LINEAR, *inputs, start, LINEAR_SETTINGS)
