@@ -12,6 +12,7 @@
 #define REST_S 1800.0f
 #define REST_C 0.005f             /* of 1C: up to here is rest */
 #define ANCHOR_SIGMA_MAX 0.05f    /* of charge; a rest that says less is none */
+#define EDGE 0.005f
 #define ANCHOR_S 1209600.0f       /* two weeks: then the offset has eaten the anchor */
 #define MOVED_SMALL 0.02f
 #define MOVED_ENOUGH 0.25f
@@ -33,8 +34,8 @@ static void rest_found(est_ctx_t *e, const est_params_t *p, const est_input_t *i
     (void)est_ocv_at(p, soc, &slope_V);
     const float error_V = est_sqrt(square(0.5f * c.sigma_V) + square(c.hysteresis_V) * e->cov[EST_X_HYST][EST_X_HYST]);
     const float sigma = error_V / est_max(slope_V, 0.01f);
-    if (sigma > ANCHOR_SIGMA_MAX) {
-        return;
+    if (sigma > ANCHOR_SIGMA_MAX || soc <= EDGE || soc >= 1.0f - EDGE) {
+        return; /* on a plateau, or beyond what the curve covers */
     }
     const float moved = e->moved_As / e->capacity_As;
     if (e->anchor_sigma > 0.0f && est_abs(moved) > MOVED_ENOUGH && est_abs(e->anchor_soc - soc) > MOVED_ENOUGH) {
