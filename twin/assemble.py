@@ -33,6 +33,7 @@ from twin.scenario.schema import (
 )
 from twin.telemetry.frame import PackInfo
 from twin.world.clock import Clock, to_us
+from twin.world.container import ContainerAir
 from twin.world.dispatch import STRATEGIES
 from twin.world.dispatch.base import SiteFacts, Strategy
 from twin.world.faults import FAULTS
@@ -310,6 +311,7 @@ def _site(
         name=site.name,
         racks=tuple(slices),
         ambient=ambient,
+        container=ContainerAir(site.container, ambient.at(0.0)) if site.container.count else None,
         load=profiles.optional(site, "load", site.load),
         pv=profiles.optional(site, "pv", site.pv),
         price=price,

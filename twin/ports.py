@@ -89,6 +89,7 @@ class PackThermal(Protocol):
 
     temperature_K: FloatArray  # (n_cells,)
     auxiliary_W: FloatArray  # (n_packs,) electric power of fans, pumps and chillers in the last step
+    to_ambient_J: FloatArray  # (n_packs,) heat given to the air around the packs since the start
 
     def step(self, heat_W: FloatArray, ambient_K: FloatArray, cooling: FloatArray, dt_s: float) -> None:
         """Advance by dt_s; ambient_K and cooling (0…1) are per pack."""

@@ -103,6 +103,7 @@ class LumpedThermal:
     coolant_K : (n_modules,) mixed, or (n_groups,) streaming
     plate_K : (n_groups,) streaming, or empty
     auxiliary_W : (n_packs,) in the last step
+    to_ambient_J : (n_packs,) since the start
     """
 
     def __init__(
@@ -157,6 +158,7 @@ class LumpedThermal:
         self._ledger = np.zeros((layout.n_packs, 4))
         self._active = np.ones(n_groups.size, dtype=np.bool_)
         self._left_J = np.zeros(n_groups.size)
+        self.to_ambient_J = self._ledger[:, 1]
         self._temperature_from_K, self._coolant_from_K = self.temperature_K.copy(), self.coolant_K.copy()
         self._plate_from_K = self.plate_K.copy()
         longest = int(n_groups.max())

@@ -87,7 +87,10 @@ def test_dmegc_random_walks_not_fitted(dmegc, cell, most_K):
     assert np.abs(error_K).max() < 1.5
 
 
-@pytest.mark.parametrize(("test", "most_K"), [("Rt_c_2_data", 0.25), ("ref_data", 0.2), ("Rt_cx2_data", 0.65)])
+RATES = [("Rt_c_2_data", 0.25), ("ref_data", 0.2), ("Rt_cx2_data", 0.65)]
+
+
+@pytest.mark.parametrize(("test", "most_K"), RATES)
 def test_dmegc_constant_currents_not_fitted(dmegc, test, most_K):
     """C/2, 1C and 2C of all three cells, to the end of discharge: rises of 3, 4 and 11 K."""
     for cell in ("R1", "R2", "R3"):

@@ -342,6 +342,65 @@ class Converter:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Container:
+    """Containers around the racks with cooling and heating; without any, the racks stand in the ambient air.
+
+    Figures are those of one container; the racks of the site and their converters share them evenly.
+    """
+
+    count: int = integer("containers of the site", default=0, minimum=0, maximum=10_000)
+    cool_above_K: float = quantity(
+        "temperature",
+        "cooling begins above",
+        key="cool_above",
+        default=298.15,
+        minimum=223.15,
+        maximum=373.15,
+    )
+    heat_below_K: float = quantity(
+        "temperature",
+        "heating begins below",
+        key="heat_below",
+        default=285.15,
+        minimum=223.15,
+        maximum=373.15,
+    )
+    band_K: float = quantity(
+        "temperature_difference", "beyond a set-point to full power", key="band", default=3.0, above=0.0
+    )
+    cooling_W: float = quantity("power", "heat it can take out", key="cooling", default=8000.0, above=0.0)
+    heating_W: float = quantity("power", "heat it can put in", key="heating", default=4000.0, above=0.0)
+    cop: float = quantity(
+        "fraction", "heat taken out over electric energy", key="cop", default=3.0, minimum=0.5, maximum=20.0
+    )
+    heating_cop: float = quantity(
+        "fraction",
+        "heat put in over electric energy",
+        key="heating_cop",
+        default=1.0,
+        minimum=0.5,
+        maximum=20.0,
+    )
+    fan_W: float = quantity("power", "of its fans while it runs", key="fan", default=300.0, minimum=0.0)
+    walls_W: float = quantity(
+        "power", "through the walls at a difference of 10 K", key="walls", default=450.0, minimum=0.0
+    )
+    warming_J: float = quantity(
+        "energy", "that warms air and sheet metal by 1 K", key="warming", default=3.0e5, minimum=1e3
+    )
+    converter_share: float = quantity(
+        "fraction", "of the converters' losses that stays inside", key="converter_share", default=0.0,
+        minimum=0.0, maximum=1.0,
+    )  # fmt: skip
+
+    def mistakes(self) -> list[tuple[str, str]]:
+        """Called by the loader when every field is well-formed."""
+        if self.heat_below_K >= self.cool_above_K:
+            return [("heat_below", "must be below cool_above, or heating and cooling fight")]
+        return []
+
+
+@dataclass(frozen=True, kw_only=True)
 class Site:
     name: str = text("name, first part of every target path", pattern=NAME)
     racks: tuple[RackGroup, ...] = sections("groups of racks", of=RackGroup, unique="name", default=MISSING)
@@ -352,6 +411,7 @@ class Site:
     frequency: ProfileSpec | None = profile("grid frequency", dimension="frequency", default=None)
     dispatch: tuple[Any, ...] = plugins("strategies, served in this order", table="dispatch", tag="strategy")
     converter: Converter = section("power converter of each rack", of=Converter, default=Converter())
+    container: Container = section("housing of the racks", of=Container, default=Container())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ import numpy as np
 
 from twin.ports import FloatArray, IntArray
 from twin.scenario.profiles import Profile
+from twin.world.container import ContainerAir
 from twin.world.dispatch.base import Controller, SiteView
 from twin.world.pack import PackShard
 
@@ -64,6 +65,7 @@ class SiteLedger:
     pv_J: float = 0.0
     grid_J: float = 0.0
     auxiliary_J: float = 0.0
+    hvac_J: float = 0.0  # part of auxiliary_J
     cost: float = 0.0  # currency of the price; negative is earned
 
 
@@ -79,24 +81,33 @@ class SiteControl:
     price: Profile | None
     frequency: Profile | None
     controllers: tuple[tuple[Controller, float], ...]  # with the power each reserves
+    container: ContainerAir | None = None
     view: SiteView = field(default_factory=SiteView)
     ledger: SiteLedger = field(default_factory=SiteLedger)
     meter: Meter = field(default_factory=Meter)
     requested_W: float = 0.0
     served_W: float = 0.0
     grid_W: float = 0.0
-    ambient_K: float = 298.15
+    ambient_K: float = 298.15  # around the racks
+    outside_K: float = 298.15
 
     def __post_init__(self) -> None:
         self.reserved_W = sum(reserve for _, reserve in self.controllers)
         self.energy_J = float(sum(s.shard.nominal_energy_J[s.packs].sum() for s in self.racks))
+
+        self._lost_before_J = 0.0
+
+    def _lost_J(self) -> float:
+        """Heat the packs have given to the air around them."""
+        return float(sum(s.shard.thermal.to_ambient_J[s.packs].sum() for s in self.racks))
 
     def prepare(self, t_s: float, dt_s: float) -> None:
         """Before a step from t_s to t_s + dt_s: meters (mean of the step), requests to all racks."""
         view = self.view
         view.t_s, view.dt_s = t_s, dt_s
         middle = t_s + 0.5 * dt_s
-        self.ambient_K = self.ambient.at(middle)
+        self.outside_K = self.ambient.at(middle)
+        self.ambient_K = self.outside_K if self.container is None else self.container.air_K
         view.load_W = self.load.at(middle) if self.load else 0.0
         view.pv_W = self.pv.at(middle) if self.pv else 0.0
         view.frequency_Hz = self.frequency.at(t_s) if self.frequency else np.nan
@@ -143,6 +154,14 @@ class SiteControl:
             served += float(part.shard.rack_ac_W[part.racks].sum())
             dc += float(part.shard.rack_dc_W[part.racks].sum())
             auxiliary += float(part.shard.thermal.auxiliary_W[part.packs].sum())
+        if self.container is not None:
+            lost_J = self._lost_J()
+            heat_W = (lost_J - self._lost_before_J) / dt_s
+            self._lost_before_J = lost_J
+            heat_W += self.container.design.converter_share * (dc - served)
+            self.container.step(heat_W, self.outside_K, dt_s)
+            auxiliary += self.container.electric_W
+            self.ledger.hvac_J += self.container.electric_W * dt_s
         self.served_W = served
         view = self.view
         self.grid_W = view.load_W - view.pv_W - served + auxiliary
