@@ -1,0 +1,53 @@
+"""Power cuts on the emulated board and on the host: a sample of ``boot_campaign`` (table in results/boot)."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from bms_emulator.host_mcu import HostMcu
+from ota import faults
+from ota.flash_model import Cut
+from tests.agreement import boot_campaign
+
+pytest.importorskip("ziglang", reason="ziglang compiles the firmware")
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> tuple[faults.Case, faults.Case]:
+    """An update by delta with real firmware: on the board, and with the same images on the host."""
+    folder = tmp_path_factory.mktemp("boot")
+    return (
+        boot_campaign.board_case(folder / "board", "update"),
+        boot_campaign.board_case(folder / "host", "update", HostMcu),
+    )
+
+
+def test_b1_board_and_host_end_alike_after_the_same_operations(cases: tuple[faults.Case, faults.Case]):
+    board, host = cases
+    assert board.uncut == host.uncut
+    # The host counts raising a counter of the HSM as an operation; on the board it is atomic.
+    sizes = [size for size in host.lengths if size != 4]
+    assert [size for size in board.lengths if size != 4] == sizes
+
+
+def test_b1_b2_cuts_on_the_board(cases: tuple[faults.Case, faults.Case]):
+    board, _ = cases
+    last = len(board.lengths)
+    plan = list(itertools.islice(boot_campaign.before(board), 0, None, 9))
+    # Torn: the first erase, and the records of activation, confirmation and counters at the end.
+    plan += [[Cut(0, 700)], *([Cut(at, k)] for at in range(last - 6, last) for k in (5, 23))]
+    plan += [[Cut(last - 5, 9), Cut(2, 13)], [Cut(last - 3), Cut(1, 2), Cut(1)]]
+    row = faults.campaign(board, iter(plan), "sample")
+    assert row.runs == len(plan) > 15
+    assert row.violations == 0, row.example
+
+
+def test_b2_b3_every_byte_of_records_and_torn_pairs_on_the_host(cases: tuple[faults.Case, faults.Case]):
+    _, host = cases
+    for plan in (boot_campaign.torn(host, 512), boot_campaign.torn_pairs(host, 60)):
+        row = faults.campaign(host, plan, "sample")
+        assert row.runs >= 60
+        assert row.violations == 0, row.example
