@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import pytest
 
@@ -28,26 +27,35 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> tuple[faults.Case, faults
 def test_b1_board_and_host_end_alike_after_the_same_operations(cases: tuple[faults.Case, faults.Case]):
     board, host = cases
     assert board.uncut == host.uncut
-    # The host counts raising a counter of the HSM as an operation; on the board it is atomic.
-    sizes = [size for size in host.lengths if size != 4]
-    assert [size for size in board.lengths if size != 4] == sizes
+    mcu = board.mcu
+    assert isinstance(mcu, boot_campaign.BoardMcu)
+    own = [mcu.board.machine.board.partition(name) for name in ("kept", "blackbox")]
+    made = [
+        size
+        for _, at, size in mcu.board.nvm.operations
+        if size != 4 and not any(p.at <= at < p.at + p.size for p in own)
+    ]
+    # The firmware writes its own records in between; the host counts raising a counter of the HSM.
+    assert made == [size for size in host.lengths if size != 4]
 
 
 def test_b1_b2_cuts_on_the_board(cases: tuple[faults.Case, faults.Case]):
     board, _ = cases
     last = len(board.lengths)
-    plan = list(itertools.islice(boot_campaign.before(board), 0, None, 9))
-    # Torn: the first erase, and the records of activation, confirmation and counters at the end.
-    plan += [[Cut(0, 700)], *([Cut(at, k)] for at in range(last - 6, last) for k in (5, 23))]
-    plan += [[Cut(last - 5, 9), Cut(2, 13)], [Cut(last - 3), Cut(1, 2), Cut(1)]]
+    plan = list(itertools.islice(boot_campaign.before(board), 3, None, 20))
+    # Torn: the records of activation, confirmation and counters at the end.
+    plan += [
+        *([Cut(at, 5 + at % 19)] for at in range(last - 6, last)),
+        [Cut(last - 3, 9), Cut(2, 13), Cut(1)],
+    ]
     row = faults.campaign(board, iter(plan), "sample")
-    assert row.runs == len(plan) > 15
+    assert row.runs == len(plan) > 8
     assert row.violations == 0, row.example
 
 
 def test_b2_b3_every_byte_of_records_and_torn_pairs_on_the_host(cases: tuple[faults.Case, faults.Case]):
     _, host = cases
-    for plan in (boot_campaign.torn(host, 512), boot_campaign.torn_pairs(host, 60)):
+    for plan in (boot_campaign.torn(host, 2048), boot_campaign.torn_pairs(host, 60)):
         row = faults.campaign(host, plan, "sample")
         assert row.runs >= 60
         assert row.violations == 0, row.example
