@@ -11,6 +11,7 @@ of `physical_bank`.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
@@ -36,8 +37,14 @@ EMPTY = np.zeros(0)
 class _Kernel:
     """`CompiledCells` as a `CellEngine`: forecasts are steps tried with the currents of the last one."""
 
-    def __init__(self, model: CompiledModel, soc: FloatArray, temperature_K: FloatArray) -> None:
-        self._cells = CompiledCells(model, soc, temperature_K)
+    def __init__(
+        self,
+        model: CompiledModel,
+        soc: FloatArray,
+        temperature_K: FloatArray,
+        inputs: Mapping[str, ArrayLike],
+    ) -> None:
+        self._cells = CompiledCells(model, soc, temperature_K, inputs=inputs)
         self.capacity_C = self._cells.capacity_C
         self.voltage_tolerance_V = 1e-7 if model.exact else 1e-5
         self._slope_ohm, self._slope_dt_s = np.zeros(soc.size), np.zeros(1)
@@ -192,7 +199,8 @@ def design_of(model: CompiledModel) -> CellDesign:
 
 
 class CompiledBank(PhysicalBank):
-    """Cells of a compiled PyBaMM model; parameters as in `EcmBank`, and `model`: "spm" or "spme"."""
+    """Cells of a compiled PyBaMM model; parameters as in `EcmBank`, `model`: "spm", "spme" or a compiled
+    isothermal model, and `inputs` of that by name."""
 
     def __init__(
         self,
@@ -205,6 +213,7 @@ class CompiledBank(PhysicalBank):
         busbar_resistance_ohm: ArrayLike = 0.0,
         balancing_resistance_ohm: ArrayLike = 33.0,
         model: str | CompiledModel = "spme",
+        inputs: Mapping[str, ArrayLike] | None = None,
     ) -> None:
         if isinstance(model, str):
             if model not in MODELS:
@@ -219,7 +228,7 @@ class CompiledBank(PhysicalBank):
         start_soc = checks.per_item("soc", soc, n, "cell", -1e-12, 1.0 + 1e-12)
         start_K = checks.per_item("temperature_K", temperature_K, n, "cell", 0.0)
         super().__init__(
-            _Kernel(model, np.clip(start_soc, 0.0, 1.0), start_K),
+            _Kernel(model, np.clip(start_soc, 0.0, 1.0), start_K, inputs or {}),
             design,
             _tables(design, model),
             layout,
@@ -256,9 +265,20 @@ class CompiledBank(PhysicalBank):
         )
 
     @classmethod
-    def from_model(cls, model: CompiledModel, layout: Layout, soc: ArrayLike, **others: ArrayLike) -> Self:
-        """The bank of any compiled isothermal model, such as a BPX file; `others` as in `__init__`."""
-        return cls(design_of(model), layout, soc, model=model, **others)
+    def from_model(
+        cls,
+        model: CompiledModel,
+        layout: Layout,
+        soc: ArrayLike,
+        inputs: Mapping[str, ArrayLike] | None = None,
+        **others: ArrayLike,
+    ) -> Self:
+        """The bank of any compiled isothermal model, such as a BPX file.
+
+        inputs : (n_cells,) or one number for each parameter the model was compiled to take per cell;
+        others : as in `__init__`
+        """
+        return cls(design_of(model), layout, soc, model=model, inputs=inputs, **others)
 
 
 def _tables(design: CellDesign, model: CompiledModel) -> CellTables:

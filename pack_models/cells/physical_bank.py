@@ -47,7 +47,7 @@ class StepError(RuntimeError):
 class CellEngine(Protocol):
     """Cells without wiring; arrays are (n_cells,)."""
 
-    capacity_C: float  # charge between soc 0 and 1 of a cell with capacity factor 1
+    capacity_C: FloatArray  # charge between soc 0 and 1 of each cell with capacity factor 1
     voltage_tolerance_V: float  # parallel cells agree this well at the end of a step
 
     def look(self, current_A: FloatArray, temperature_K: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -27,7 +27,7 @@ class _Solver:
 
     def __init__(self, design: CellDesign, parameter_set: str, model: str, soc: FloatArray) -> None:
         self._cells = shared_engine(parameter_set, model)
-        self.capacity_C = self._cells.lithium_capacity_C
+        self.capacity_C = np.full(soc.size, self._cells.lithium_capacity_C)
         self._tables = cell_tables(design)._replace(has_entropy=False, hysteresis_rate=0.0)
         self._step_tables = StepTableMaker(design)
         self._y = self._cells.initial_state(soc)
@@ -35,7 +35,7 @@ class _Solver:
         self._first_V, self._end_V, self._level = np.zeros(soc.size), np.zeros(soc.size), np.zeros(soc.size)
         self._slope_scale = np.ones(soc.size)
         self._circuit_ohm = np.ones(soc.size)
-        self._per_charge = np.full(soc.size, 1.0 / self.capacity_C)
+        self._per_charge = 1.0 / self.capacity_C
         self._none = np.ones(soc.size)
 
     def look(self, current_A: FloatArray, temperature_K: FloatArray) -> tuple[FloatArray, FloatArray]:

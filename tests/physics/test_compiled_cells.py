@@ -117,7 +117,7 @@ def test_a_simulation_of_its_own_mesh():
     assert model.to_states.shape[0] == 15 + 15 + 12 + 8 + 12 + 2
     short = part(DRIVE, 0, 60)
     voltage_V, _, _ = reference(source_with(source, area, 0.13), model, short, 298.15)
-    cells = CompiledCells(model, np.full(3, 0.65), 298.15, **{area: [0.065, 0.13, 0.2]})
+    cells = CompiledCells(model, np.full(3, 0.65), 298.15, inputs={area: [0.065, 0.13, 0.2]})
     for k, rate in enumerate(short.c_rate):
         cells.step(rate * model.window.nominal_Ah, 298.15, 1.0)
         assert cells.voltage_V[1] == pytest.approx(voltage_V[k], abs=2e-5)

@@ -11,6 +11,7 @@ reads and writes each number once. Currents are positive on discharge.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,7 +107,7 @@ class CompiledCells:
         soc: ArrayLike,
         temperature_K: ArrayLike | None = None,
         tolerance: float = TOLERANCE,
-        **inputs: ArrayLike,
+        inputs: Mapping[str, ArrayLike] | None = None,
     ) -> None:
         soc = np.atleast_1d(np.asarray(soc, dtype=float))
         n = soc.size
@@ -123,10 +124,10 @@ class CompiledCells:
         at_K = model.window.reference_K if temperature_K is None else temperature_K
         self.set_input(AMBIENT, at_K)
         self.set_input(INITIAL_TEMPERATURE, at_K)
-        for name, value in inputs.items():
+        for name, value in (inputs or {}).items():
             self.set_input(name, value)
-        ends = model.window.stoichiometry(np.array([0.0, 1.0]))
-        self._empty_mol, self._full_mol = self._lithium_at(np.array([0.0, 1.0]), ends)
+        # Cells of different size hold different amounts.
+        self._empty_mol, self._full_mol = self._lithium_at(0.0), self._lithium_at(1.0)
         self.rest(soc)
 
     # ---- memory ----------------------------------------------------------------------------------
@@ -178,15 +179,10 @@ class CompiledCells:
         self.set_input(CURRENT, 0.0)
         self._look()
 
-    def _lithium_at(self, soc: FloatArray, ends: tuple[FloatArray, FloatArray]) -> FloatArray:
-        """Lithium (mol) of the negative electrode at both ends of the window, for the first cell's inputs."""
-        found = np.empty(2)
-        for k in range(2):
-            for name, x, top in zip(INITIAL_CONCENTRATION, ends, self.model.maximum_mol_per_m3, strict=True):
-                self.set_input(name, x[k] * top)
-            self._rest_at_inputs()
-            found[k] = self.output(LITHIUM)[0]
-        return found
+    def _lithium_at(self, soc: float) -> FloatArray:
+        """(n,) lithium (mol) in the negative electrode of each cell at rest at a state of charge."""
+        self.rest(soc)
+        return self.output(LITHIUM)
 
     def _look(self) -> None:
         self.model.library.look(
@@ -226,9 +222,9 @@ class CompiledCells:
         return self.output(TEMPERATURE)
 
     @property
-    def capacity_C(self) -> float:
-        """Charge between soc 0 and 1."""
-        return float((self._full_mol - self._empty_mol) * FARADAY_C_PER_MOL)
+    def capacity_C(self) -> FloatArray:
+        """(n,) charge between soc 0 and 1."""
+        return np.asarray((self._full_mol - self._empty_mol) * FARADAY_C_PER_MOL)
 
     @property
     def states(self) -> FloatArray:

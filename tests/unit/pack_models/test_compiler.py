@@ -322,6 +322,20 @@ def test_a_step_is_cut_at_the_voltage_limit(model):
     assert cells.step_to_limit(-2.0, ROOM_K, 10.0) == (10.0, None)
 
 
+def test_every_cell_of_a_bank_may_have_parameters_of_its_own():
+    """Half the electrode area is half the capacity, and carries half the current of a parallel group."""
+    area = "Electrode height [m]"
+    model = compiled(parameter_set("Chen2020", "spm", inputs=[area]))
+    bank = CompiledBank.from_model(model, Layout.uniform(1, 1, 2, 1), 0.6, {area: [0.065, 0.0325]})
+    assert bank.capacity_Ah[0] == pytest.approx(2.0 * bank.capacity_Ah[1], rel=1e-12)
+    np.testing.assert_allclose(bank.soc, 0.6, rtol=1e-12)
+    for amps in (6.0, -3.0):
+        bank.step(np.array([amps]), np.full(2, ROOM_K), 20.0)
+        np.testing.assert_allclose(bank.cell_current_A, [amps * 2.0 / 3.0, amps / 3.0], rtol=1e-6)
+    balances = bank.balances()
+    assert abs(balances["charge_residual_C"][0]) < 1e-9 * balances["charge_throughput_C"][0]
+
+
 @needs_bpx
 def test_a_bank_of_a_bpx_cell():
     """A cell without a catalogue entry carries the whole port: sharing, ledgers with entropy, window."""
