@@ -9,7 +9,7 @@
     board.can.log, board.mailbox.sent, board.console
 
 Time goes on over resets and while the power is off (`cycle`). A reset opens all outputs. Faults:
-`power_off`, `brown_out`, `clock_ppm`, and those of the devices (`nvm`, `afe`), of memory
+`power_off`, `brown_out`, `clock_ppm`, `late_s`, and those of the devices (`nvm`, `afe`), of memory
 (`machine.write_memory`) and of the processor (`machine.skip_instruction`, `set_register`).
 """
 
@@ -132,6 +132,8 @@ class BmsBoard:
         self._sequence = 0
         self._starts = 0
         self.sampled_at = 0  # cycle of the newest sample
+        self.late_s = 0.0  # fault: samples arrive so much later than they are taken
+        self._late: list[tuple[int, bytes, int, int, int]] = []
 
     # --- manufacture and supply
 
@@ -242,6 +244,13 @@ class BmsBoard:
 
     def put_sample(self, block: bytes, feedback: int, condition: int, request: int) -> None:
         """A finished sample of the front end; its counter goes up."""
+        if self.late_s > 0:
+            due = self.machine.cycle + round(self.late_s * self.machine.board.clock_Hz)
+            self._late.append((due, bytes(block), feedback, condition, request))
+        else:
+            self._deliver(block, feedback, condition, request)
+
+    def _deliver(self, block: bytes, feedback: int, condition: int, request: int) -> None:
         data = bytearray(block)
         sequence = (self._sequence + 1) & 0xFFFF
         struct.pack_into("<HBBB", data, 0x294, sequence, feedback & 0xFF, condition & 0xFF, request & 0xFF)
@@ -268,10 +277,15 @@ class BmsBoard:
         machine = self.machine
         end = machine.cycle + n
         while machine.cycle < end:
+            until = min([end, *(due for due, *_ in self._late)])
+            if machine.cycle >= until:
+                _, block, feedback, condition, request = self._late.pop(0)
+                self._deliver(block, feedback, condition, request)
+                continue
             if not self.powered or self.halted:
-                machine.st[S["T"]] = end
-                return
-            outcome = machine.run(until=end)
+                machine.st[S["T"]] = until
+                continue
+            outcome = machine.run(until=until)
             if outcome.reason is Stop.BREAKPOINT:
                 return
             if outcome.reason is Stop.LOCKUP:
@@ -346,6 +360,8 @@ class BmsBoard:
             self.afe.samples,
             self.log,
             bytes(self.console),
+            self.late_s,
+            self._late,
         )
         return BoardSnapshot(self.machine.snapshot(), marshal.dumps(own, 2))
 
@@ -353,8 +369,8 @@ class BmsBoard:
         """Take back a state given by `snapshot`."""
         own: tuple[Any, ...] = marshal.loads(snapshot.own)
         self.powered, self.halted, self._remainder, self._sequence, self._starts = own[:5]
-        self.sampled_at, self.clock_ppm, self.afe.samples, log, console = own[5:]
-        self.log, self.console = list(log), bytearray(console)
+        self.sampled_at, self.clock_ppm, self.afe.samples, log, console, self.late_s, late = own[5:]
+        self.log, self.console, self._late = list(log), bytearray(console), list(late)
         self._bitten = ""
         self.machine.restore(snapshot.machine)
 

@@ -127,6 +127,7 @@ class Nvm(Registers):
             self._forget_faults(at, len(data))
             return
         whole = done & ~3
+        self._firm(at, whole)
         new = bytearray(a & b for a, b in zip(self.bytes_at(at, whole), data[:whole], strict=True))
         if whole < len(data):
             word = int.from_bytes(self.bytes_at(at + whole, 4), "little")
@@ -139,8 +140,12 @@ class Nvm(Registers):
         self.put_bytes(at, bytes(new))
 
     def _forget_faults(self, at: int, size: int) -> None:
-        self.unstable = {w: bits for w, bits in self.unstable.items() if not at <= w < at + size}
+        self._firm(at, size)
         self.spoiled = [w for w in self.spoiled if not at <= w < at + size]
+
+    def _firm(self, at: int, size: int) -> None:
+        """Words programmed to their end read the same from now on."""
+        self.unstable = {w: bits for w, bits in self.unstable.items() if not at <= w < at + size}
 
     # --- registers
 
@@ -235,6 +240,7 @@ class Nvm(Registers):
             return
         new = bytes(a & b for a, b in zip(self.bytes_at(at, len(data)), data, strict=True))
         self.put_bytes(at, new)
+        self._firm(at, len(data))
         self._finish(OK if new == data else BAD)
 
     def _finish(self, status: int) -> None:
