@@ -170,7 +170,10 @@ class NativeEstimator:
         )
 
     def power(self, limits: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-        """Power (W) and largest current (A) of each horizon of POWERS; limits has the keys LIMITS."""
+        """Power (W) and largest current (A) of each horizon of POWERS; limits has the keys LIMITS.
+
+        All are fresh in the first call; after steps of up to 2 s a call renews one of them.
+        """
         given = np.array([limits[name] for name in LIMITS], dtype=np.float32)
         out = np.zeros((len(POWERS), 2), dtype=np.float32)
         self._c.est_host_power(
@@ -194,11 +197,13 @@ def _context_dtype() -> np.dtype[np.void]:
     body = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
     body = body[: body.index("} est_ctx_t;")]
     body = body[body.rindex("typedef struct {") :]
-    sizes = {"EST_STATES": len(STATES), "EST_CELLS": 112}
+    sizes = {"EST_STATES": len(STATES), "EST_CELLS": 112, "EST_POWERS": len(POWERS)}
     fields: list[tuple[Any, ...]] = []
-    for kind, name, dimensions in re.findall(r"(float|uint32_t) (\w+)((?:\[\w+\])*);", body):
+    for kind, name, dimensions in re.findall(r"(float|uint32_t|est_power_t) (\w+)((?:\[\w+\])*);", body):
         shape = tuple(sizes[word] for word in re.findall(r"\w+", dimensions))
-        code = "<f4" if kind == "float" else "<u4"
+        code = "<u4" if kind == "uint32_t" else "<f4"
+        if kind == "est_power_t":
+            shape = (*shape, 2)
         fields.append((name, code, shape) if shape else (name, code))
     dtype = np.dtype(fields)
     if dtype.itemsize != _library().est_host_size(1):

@@ -318,6 +318,7 @@ void est_init(est_ctx_t *e, const est_params_t *p, const est_start_t *start) {
         }
     }
     e->soc_sigma = start->soc_sigma;
+    e->power_next = EST_POWERS;
     e->capacity_ratio = 1.0f;
     e->resistance_ratio = 1.0f;
     /* what a new cell may differ by, until something was measured */
@@ -345,8 +346,8 @@ void est_step(est_ctx_t *e, const est_params_t *p, const est_input_t *in) {
         slope_V = correct(e, p, in, &c);
     }
     deviations(e, p, in, slope_V, e->x[X_V1] + e->x[X_V2] + c.r0_ohm * in->current_now_A);
+    e->dt_s = in->dt_s;
     e->soc_sigma = reported_sigma(e, p, c.sigma_V);
-    e->resistance_ohm = (1.0f + e->x[X_SCALE]) * c.r0_ohm;
     est_health_step(e, p, in);
     e->before_A = in->current_now_A;
 }

@@ -15,6 +15,7 @@
 
 #include "../include/est_params.h"
 
+#define EST_POWER_S 2.0f
 #define EST_CELLS 112 /* BMS_MAX_GROUPS */
 
 #define EST_FLOAT_MEMBER(name, low, high) float name;
@@ -23,6 +24,12 @@ typedef struct {
     EST_PARAM_FLOATS(EST_FLOAT_MEMBER, EST_FLOATS_MEMBER)
 } est_params_t;
 _Static_assert(sizeof(est_params_t) == 4 * EST_PARAM_WORDS, "as many words as est_params.h says");
+
+typedef struct {
+    float power_W;   /* constant over the horizon */
+    float current_A; /* magnitude, the largest that flows meanwhile */
+} est_power_t;
+enum { EST_DISCHARGE_10S, EST_DISCHARGE_60S, EST_CHARGE_10S, EST_CHARGE_60S, EST_POWERS };
 
 /* States of the filter; what each is stands in twin/analytics/soc.py. */
 enum { EST_X_SOC, EST_X_OFFSET, EST_X_V1, EST_X_V2, EST_X_HYST, EST_X_ERROR, EST_X_SCALE, EST_STATES };
@@ -35,7 +42,6 @@ typedef struct {
     float mean_innovation_V;
     float capacity_As;  /* of a group, as the parameters state it */
     float before_A;     /* current at the sample before */
-    float resistance_ohm; /* R0 of the last step, times its scale */
     /* deviation of each group's state of charge from the mean, with one variance for all */
     float delta[EST_CELLS];
     float delta_variance;
@@ -59,9 +65,11 @@ typedef struct {
     float resistance_sigma;
     float mean_before_V;
     float drop_before_V;
-    uint32_t reserved;
     uint32_t have_before;
     uint32_t started;
+    float dt_s;          /* of the last step */
+    uint32_t power_next; /* horizon that is due; EST_POWERS before the first */
+    est_power_t power[EST_POWERS];
 } est_ctx_t;
 _Static_assert(sizeof(est_ctx_t) % 8 == 0, "context stays free of padding");
 
@@ -94,12 +102,6 @@ typedef struct {
     float n_groups;        /* power is that of so many in series */
 } est_limits_t;
 
-typedef struct {
-    float power_W;   /* constant over the horizon */
-    float current_A; /* magnitude, the largest that flows meanwhile */
-} est_power_t;
-enum { EST_DISCHARGE_10S, EST_DISCHARGE_60S, EST_CHARGE_10S, EST_CHARGE_60S, EST_POWERS };
-
 /* The circuit at one state of charge and temperature. */
 typedef struct {
     float r0_ohm, r1_ohm, r2_ohm;
@@ -115,7 +117,9 @@ uint32_t est_params_fault(const est_params_t *p);
 
 void est_init(est_ctx_t *e, const est_params_t *p, const est_start_t *start);
 void est_step(est_ctx_t *e, const est_params_t *p, const est_input_t *in);
-void est_power(const est_ctx_t *e, const est_params_t *p, const est_limits_t *limits, est_power_t out[EST_POWERS]);
+/* The first call and calls more than EST_POWER_S apart work out all four; a call a second renews one of them, so that a
+ * figure is at most four seconds old and costs the controller a quarter. */
+void est_power(est_ctx_t *e, const est_params_t *p, const est_limits_t *limits, est_power_t out[EST_POWERS]);
 
 float est_soc(const est_ctx_t *e);       /* mean group, 0...1 */
 float est_soc_sigma(const est_ctx_t *e);

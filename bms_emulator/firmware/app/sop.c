@@ -175,9 +175,17 @@ static void largest(const est_ctx_t *e, const est_params_t *p, const est_limits_
     out->power_W *= l->n_groups;
 }
 
-void est_power(const est_ctx_t *e, const est_params_t *p, const est_limits_t *limits, est_power_t out[EST_POWERS]) {
-    largest(e, p, limits, 1.0f, 10.0f, &out[EST_DISCHARGE_10S]);
-    largest(e, p, limits, 1.0f, 60.0f, &out[EST_DISCHARGE_60S]);
-    largest(e, p, limits, -1.0f, 10.0f, &out[EST_CHARGE_10S]);
-    largest(e, p, limits, -1.0f, 60.0f, &out[EST_CHARGE_60S]);
+static const struct {
+    float sign, horizon_s;
+} horizons[EST_POWERS] = {{1.0f, 10.0f}, {1.0f, 60.0f}, {-1.0f, 10.0f}, {-1.0f, 60.0f}};
+
+void est_power(est_ctx_t *e, const est_params_t *p, const est_limits_t *limits, est_power_t out[EST_POWERS]) {
+    const uint32_t all = e->power_next >= EST_POWERS || e->dt_s > EST_POWER_S;
+    for (uint32_t k = 0; k < EST_POWERS; ++k) {
+        if (all || k == e->power_next) {
+            largest(e, p, limits, horizons[k].sign, horizons[k].horizon_s, &e->power[k]);
+        }
+        out[k] = e->power[k];
+    }
+    e->power_next = all || e->power_next == EST_POWERS - 1 ? 0 : e->power_next + 1;
 }

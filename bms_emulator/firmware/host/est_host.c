@@ -10,7 +10,7 @@ BMS_EXPORT void est_host_init(est_ctx_t *ctx, const est_params_t *params, const 
 BMS_EXPORT void est_host_play(est_ctx_t *ctx, const est_params_t *params, const float *frames, uint32_t n, float *out);
 BMS_EXPORT void est_host_step(est_ctx_t *ctx, const est_params_t *params, const float frame[5], uint32_t n_cells,
                               const uint16_t *cell_100uV, const uint32_t *bled_mAs);
-BMS_EXPORT void est_host_power(const est_ctx_t *ctx, const est_params_t *params, const est_limits_t *limits,
+BMS_EXPORT void est_host_power(est_ctx_t *ctx, const est_params_t *params, const est_limits_t *limits,
                                est_power_t out[EST_POWERS]);
 
 uint32_t est_host_size(uint32_t which) {
@@ -59,7 +59,7 @@ void est_host_step(est_ctx_t *ctx, const est_params_t *params, const float frame
     step(ctx, params, frame, n_cells, cell_100uV, bled_mAs);
 }
 
-void est_host_power(const est_ctx_t *ctx, const est_params_t *params, const est_limits_t *limits,
+void est_host_power(est_ctx_t *ctx, const est_params_t *params, const est_limits_t *limits,
                     est_power_t out[EST_POWERS]) {
     est_power(ctx, params, limits, out);
 }

@@ -39,6 +39,7 @@ def both(tmp_path_factory):
     host = NativeEstimator(params, 0.6, 0.1, 5.0)
     for frame, row in zip(frames, cells, strict=True):
         host.step(frame, row)
+    host.power(LIMIT_VALUES)
     power = host.power(LIMIT_VALUES)
 
     out = tmp_path_factory.mktemp("est") / "est.elf"
@@ -59,7 +60,7 @@ def both(tmp_path_factory):
     assert outcome.reason.name == "HALT", outcome
     context = machine.read_memory(0x00144000, host.context.nbytes)
     said = np.frombuffer(machine.read_memory(0x00142300, 8 * len(POWERS)), dtype="<f4").reshape(-1, 2)
-    cycles = np.frombuffer(machine.read_memory(0x00142400, 12), dtype="<u4")
+    cycles = np.frombuffer(machine.read_memory(0x00142400, 16), dtype="<u4")
     return host.context.tobytes(), context, power, said, cycles
 
 
@@ -77,5 +78,6 @@ def test_power_is_the_same(both):
 def test_fits_a_tenth_of_the_processor_once_a_second(both):
     """Filter, 112 groups and power every second, on 50 MHz without a floating-point unit."""
     cycles = both[4]
-    print(f"cycles: step mean {cycles[0] / N_FRAMES:.0f}, largest {cycles[1]}, power {cycles[2]}")
-    assert cycles[1] + cycles[2] < 0.1 * CLOCK_HZ, cycles
+    print(f"cycles: step mean {cycles[0] / N_FRAMES:.0f}, largest {cycles[1]}, power {cycles[2:]}")
+    assert cycles[1] + cycles[3] < 0.03 * CLOCK_HZ, cycles
+    assert cycles[1] + cycles[2] < 0.1 * CLOCK_HZ, "the first time, when all four are worked out"

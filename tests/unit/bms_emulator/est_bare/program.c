@@ -8,7 +8,7 @@
 #define N_FRAMES (*(const uint32_t *)0x00142200u)
 #define N_CELLS (*(const uint32_t *)0x00142204u)
 #define POWER ((est_power_t *)0x00142300u)
-#define CYCLES ((uint32_t *)0x00142400u) /* total of the steps, largest of a step, power */
+#define CYCLES ((uint32_t *)0x00142400u) /* total of the steps, largest of a step, all powers, one of them */
 #define CONTEXT ((est_ctx_t *)0x00144000u)
 #define FRAMES ((const float *)0x00150000u)
 #define CELLS ((const uint16_t *)0x00180000u)
@@ -39,7 +39,10 @@ void program(void) {
         CYCLES[0] += taken;
         CYCLES[1] = taken > CYCLES[1] ? taken : CYCLES[1];
     }
-    const uint32_t before = cycle();
-    est_power(CONTEXT, PARAMS, LIMITS, POWER);
-    CYCLES[2] = cycle() - before;
+    /* all four the first time, then one a second */
+    for (uint32_t k = 0; k < 2; ++k) {
+        const uint32_t before = cycle();
+        est_power(CONTEXT, PARAMS, LIMITS, POWER);
+        CYCLES[2 + k] = cycle() - before;
+    }
 }
