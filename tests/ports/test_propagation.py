@@ -170,3 +170,30 @@ def test_both_rungs_tell_the_same_story(monkeypatch):
         found[rung] = [world.first(kind, HEATED) for kind in ("voltage_collapse", "thermal_runaway")]
         world.bank.close()
     np.testing.assert_allclose(found["network"], found["fem"], rtol=0.1)
+
+
+def test_finite_elements_without_dolfinx_are_refused_before_the_run(monkeypatch):
+    monkeypatch.setenv("TWIN_DOLFINX_PYTHON", "/nonexistent/python")
+    find_interpreter.cache_clear()
+    try:
+        with pytest.raises(
+            propagation.MissingEngineError, match=r"needs dolfinx.*\{model: network\}"
+        ) as caught:
+            Plant("fem")
+        assert caught.value.exit_code == 2
+    finally:
+        find_interpreter.cache_clear()
+
+
+def test_a_solver_that_fails_says_so_in_the_worlds_words(plant, monkeypatch):
+    from pack_models.propagation.coupled import CoupledModule
+    from pack_models.propagation.errors import SolverError
+
+    def fail(*_):
+        raise SolverError("temperature is not finite")
+
+    world = plant()
+    world.play(5.0, {HEATED: 20_000.0})
+    monkeypatch.setattr(CoupledModule, "step", fail)
+    with pytest.raises(RuntimeError, match="propagation: temperature is not finite"):
+        world.play(5.0, {HEATED: 20_000.0})

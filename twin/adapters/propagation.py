@@ -26,6 +26,12 @@ REPORT = {
 }
 
 
+class MissingEngineError(RuntimeError):
+    """A rung that this machine cannot run; the message says what to install or to choose instead."""
+
+    exit_code = 2
+
+
 @dataclass(frozen=True)
 class PropagationRung:
     about: str
@@ -131,6 +137,22 @@ class AbuseBank:
     # ---- stepping ------------------------------------------------------------------------------
 
     def step(
+        self,
+        heat_W: FloatArray,
+        soc: FloatArray,
+        temperature_K: FloatArray,
+        ambient_K: FloatArray,
+        cooling: FloatArray,
+        dt_s: float,
+    ) -> None:
+        from pack_models.propagation.errors import PropagationError
+
+        try:
+            self._step(heat_W, soc, temperature_K, ambient_K, cooling, dt_s)
+        except PropagationError as error:  # the world names who and when
+            raise RuntimeError(f"propagation: {error}") from error
+
+    def _step(
         self,
         heat_W: FloatArray,
         soc: FloatArray,
@@ -304,6 +326,19 @@ def _abuse(
     return cast(Propagation, AbuseBank(design, n_packs, temperature_K, capacity, choice))
 
 
+def _fem(
+    design: str, n_packs: int, temperature_K: FloatArray, capacity: FloatArray, choice: PropagationChoice
+) -> Propagation:
+    from pack_models.propagation.errors import MissingDolfinxError
+    from pack_models.propagation.fem import find_interpreter
+
+    try:
+        find_interpreter()  # now, not when the first cell gets hot
+    except MissingDolfinxError as error:
+        raise MissingEngineError(str(error)) from None
+    return _abuse(design, n_packs, temperature_K, capacity, choice)
+
+
 def _none(*_: Any) -> None:
     return None
 
@@ -311,5 +346,5 @@ def _none(*_: Any) -> None:
 RUNGS: dict[str, PropagationRung] = {
     "none": PropagationRung("no abuse model: a cell that gets too hot only gets hotter", _none),
     "network": PropagationRung("finite-volume network of a module with full abuse kinetics", _abuse),
-    "fem": PropagationRung("finite elements (dolfinx) of a module, in a process of their own", _abuse),
+    "fem": PropagationRung("finite elements (dolfinx) of a module, in a process of their own", _fem),
 }
