@@ -19,7 +19,8 @@ import numpy as np
 from twin.telemetry.reader import RunFolder
 
 TRIGGERS = ("internal_short",)
-WARNS = "RUNAWAY"  # diagnoses of the firmware's first layer carry this word
+# Diagnoses of the firmware's first layer carry this word; alone it is the rule of GB 38031-2025 C.5.3.7.
+WARNS = "RUNAWAY"
 KINDS = ("abuse_onset", "voltage_collapse", "venting", "thermal_runaway", "propagation")
 
 
@@ -29,8 +30,8 @@ class AbuseStory:
 
     Attributes
     ----------
-    first_s : (kind of event -> when it happened first); kinds of the plant, `trigger`, `warning`, `trip`,
-        `cooling` (full cooling measured in the BMS's command)
+    first_s : (kind of event -> when it happened first); kinds of the plant, `trigger`, `warning`,
+        `confirmed` (runaway by the rule of GB 38031), `trip`, `cooling` (full cooling in the BMS's command)
     burnt : cells in the order in which they ran away, with their times
     settled_s : when no further cell was on its way any more; None when the run ended before
     peak_other_K : hottest series group without a burnt cell, at its hottest
@@ -82,8 +83,7 @@ def abuse_stories(run: RunFolder) -> list[AbuseStory]:
                 story.cooling_failed = row["severity"] != "info"
             if str(row["pack"]) != story.pack:
                 continue
-            name = _name(row, kind)
-            if name:
+            for name in _names(row, kind):
                 story.first_s.setdefault(name, t_s)
             if kind == "thermal_runaway":
                 story.burnt.append((int(row["cell"]), t_s))
@@ -94,15 +94,16 @@ def abuse_stories(run: RunFolder) -> list[AbuseStory]:
     return list(stories.values())
 
 
-def _name(row: dict[Any, Any], kind: str) -> str:
-    """What an event means in a story; empty for nothing."""
+def _names(row: dict[Any, Any], kind: str) -> tuple[str, ...]:
+    """What an event means in a story."""
     if row["source"] == "fault":
-        return "trigger" if kind in TRIGGERS and row["severity"] != "info" else ""
+        return ("trigger",) if kind in TRIGGERS and row["severity"] != "info" else ()
     if row["source"] == "bms":
-        if kind == "fault" and WARNS in str(row["text"]):
-            return "warning"
-        return "trip" if kind == "trip" else ""
-    return kind if kind in KINDS else ""
+        text = str(row["text"])
+        if kind == "fault" and WARNS in text:
+            return ("warning", "confirmed") if text == WARNS else ("warning",)
+        return ("trip",) if kind == "trip" else ()
+    return (kind,) if kind in KINDS else ()
 
 
 def _measure(run: RunFolder, story: AbuseStory) -> None:
