@@ -45,6 +45,9 @@ firmware-fuzz: setup
 
 ota-campaign: setup
 	@$(BIN)/python -m ota faults --full --out results/ota/power_cuts.csv
+	@$(BIN)/python -m ota faults --full --controller bms_emulator.host_mcu:HostMcu --out results/ota/power_cuts_c.csv
+	@$(BIN)/python tests/agreement/sequences.py --number 2000
+	@$(BIN)/python tests/agreement/fuzz.py --number 20000
 
 clean:
 	rm -rf .venv .cache runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
