@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN ?= runs/demo
 SEEDS ?= 300
 
-.PHONY: help setup demo test bench lint clean emulator-campaign propagation-study ota-campaign firmware-equality firmware-fuzz
+.PHONY: help setup demo test bench lint clean emulator-campaign propagation-study ota-campaign boot-campaign firmware-equality firmware-fuzz
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
@@ -42,6 +42,10 @@ firmware-equality: setup
 
 firmware-fuzz: setup
 	@$(BIN)/python -m bms_emulator.firmware.fuzz --count 100000 --out results/firmware/fuzz.csv
+
+boot-campaign: setup
+	@$(BIN)/python -m tests.agreement.boot_campaign --out results/boot
+	@$(BIN)/python -m bms_emulator.boot_skips --out results/boot/skips.csv
 
 ota-campaign: setup
 	@$(BIN)/python -m ota faults --full --out results/ota/power_cuts.csv

@@ -17,7 +17,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from .asm import Assembler
 from .elf import Image, read_image
@@ -219,6 +222,72 @@ def start_up(cold: bool) -> float:
     return after.children_user + after.children_system - before.children_user - before.children_system
 
 
+@dataclass(frozen=True)
+class WholeFirmware:
+    """The firmware with everything in it on the board: simulated seconds for one of CPU time, and its load."""
+
+    groups: int
+    sample_s: float
+    real_time: float
+    rt_mean: float  # cycles of the RT task
+    rt_max: int
+    load: float  # share of cycles in which the processor does not sleep
+    overruns: int
+
+
+def whole_firmware(groups: int, sample_s: float, seconds: float, repeats: int) -> WholeFirmware:
+    """A connected pack under a changing load on the emulated board, interpreter, after its start."""
+    from .board import BmsBoard
+    from .devices.afe import Truth
+    from .firmware.package import Identity, development_key, package
+    from .firmware.parameters import make_params
+    from .firmware.paramset import pack_set, schema
+    from .firmware.target import build_program
+
+    design = {"n_groups": groups, "n_temps": groups // 4, "capacity_mAh": 100_000}
+    key, version = development_key(), schema()["version"]
+    body = build_program("app").body
+    firmware = package(body, (1, 0, 0, 0), key, Identity(), schema=version)
+    sets = package(
+        pack_set(make_params([design])[0], 1), (1, 0, 0, 0), key, Identity(), schema=version, bootable=False
+    )
+    board = BmsBoard()
+    board.manufacture(build_program("rom"), firmware, sets)
+    board.power_on()
+    board.run(0.5)
+    period = round(sample_s * 100)
+
+    def live(duration: float) -> None:
+        for i in range(round(duration / sample_s)):
+            current = 15.0 * (1 + i % 7) if board.contactors & 3 == 3 else 0.0
+            cell_V = 3.7 + 0.001 * np.sin(np.arange(groups) + i) - 1e-4 * current
+            link = float(cell_V.sum()) if board.contactors else 0.0
+            truth = Truth(cell_V, np.full(groups // 4, 298.15), current, float(cell_V.sum()), link)
+            board.measure(truth, period, request=1)
+            board.run(sample_s)
+
+    live(4.0)
+    assert board.contactors & 3 == 3, "the pack does not connect"
+    rates = []
+    for _ in range(repeats):
+        start = time.process_time()
+        live(seconds)
+        rates.append(seconds / (time.process_time() - start))
+    stats = board.stats()
+    assert stats is not None
+    rt = stats.task["rt"]
+    busy = sum(task.total for task in stats.task.values())
+    return WholeFirmware(
+        groups,
+        sample_s,
+        statistics.median(rates),
+        rt.mean,
+        rt.max,
+        busy / (stats.ticks * board.machine.board.clock_Hz / 100),
+        stats.overruns,
+    )
+
+
 def bench(repeats: int = 5) -> str:
     """Measure everything and give the table as text."""
     lines = [
@@ -247,5 +316,14 @@ def bench(repeats: int = 5) -> str:
         f"snapshot, restore      {take * 1e3:8.2f} ms, {back * 1e3:.2f} ms (1 MiB)",
         f"start-up, warm cache   {warm:8.2f} s (process, k_crc32)",
         f"start-up, cold cache   {start_up(True):8.2f} s",
+        "",
+        "whole firmware on the board at 50 MHz (interpreter):",
     ]
+    for groups, sample_s in ((14, 1.0), (112, 0.1), (112, 0.01)):
+        row = whole_firmware(groups, sample_s, 5.0, repeats)
+        lines.append(
+            f"{row.groups:4d} groups, sample every {1e3 * row.sample_s:4.0f} ms: {row.real_time:6.1f} x real time,"
+            f" RT tick mean {row.rt_mean:6.0f} max {row.rt_max:6d} cycles of 500000, load {row.load:5.1%},"
+            f" {row.overruns} overruns"
+        )
     return "\n".join(lines)

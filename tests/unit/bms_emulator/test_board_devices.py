@@ -332,7 +332,7 @@ def test_ideal_front_end_quantises(board: BmsBoard):
     temperatures = np.frombuffer(block[0x200:0x280], dtype="<i2")
     assert set(temperatures[:20].tolist()) == {268}  # 26.78 degC
     assert struct.unpack_from("<iiIII", block, 0x280) == (-12346, -12346, 370000, 500, 100)
-    assert struct.unpack_from("<III", block, 0x2A0) == (10000, 101325, 0)
+    assert struct.unpack_from("<III", block, 0x2A0) == (10000, 0, 0)
     lost = afe.Truth(np.array([math.nan, 9.0]), np.array([math.nan]), math.nan, math.nan, 1.0)
     block = board.afe.convert(lost, 1, 0.0)
     assert cells(block)[:2].tolist() == [afe.NO_VOLTAGE, afe.NO_VOLTAGE - 1]
