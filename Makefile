@@ -1,5 +1,5 @@
 # make demo | test | bench | lint | clean: each sets up what it needs first (see .ci/setup.sh).
-# Long campaigns: make emulator-campaign | propagation-study | ota-campaign; their tables live in results/.
+# Long campaigns: make emulator-campaign | propagation-study | ota-campaign | boot-campaign; their tables live in results/.
 SHELL := /bin/bash
 BIN := .venv/bin
 RUN ?= runs/demo

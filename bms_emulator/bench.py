@@ -224,7 +224,7 @@ def start_up(cold: bool) -> float:
 
 @dataclass(frozen=True)
 class WholeFirmware:
-    """The firmware with everything in it on the board: simulated seconds for one of CPU time, and its load."""
+    """The firmware with everything in it on the board: simulated seconds for each of CPU time, and load."""
 
     groups: int
     sample_s: float
@@ -320,10 +320,10 @@ def bench(repeats: int = 5) -> str:
         "whole firmware on the board at 50 MHz (interpreter):",
     ]
     for groups, sample_s in ((14, 1.0), (112, 0.1), (112, 0.01)):
-        row = whole_firmware(groups, sample_s, 5.0, repeats)
+        whole = whole_firmware(groups, sample_s, 5.0, repeats)
         lines.append(
-            f"{row.groups:4d} groups, sample every {1e3 * row.sample_s:4.0f} ms: {row.real_time:6.1f} x real time,"
-            f" RT tick mean {row.rt_mean:6.0f} max {row.rt_max:6d} cycles of 500000, load {row.load:5.1%},"
-            f" {row.overruns} overruns"
+            f"{groups:4d} groups, sample every {1e3 * sample_s:4.0f} ms: {whole.real_time:6.1f} x real time,"
+            f" RT tick mean {whole.rt_mean:6.0f} max {whole.rt_max:6d} cycles of 500000,"
+            f" load {whole.load:5.1%}, {whole.overruns} overruns"
         )
     return "\n".join(lines)
