@@ -18,7 +18,7 @@ from twin.adapters.ageing import AgeingPlan
 from twin.adapters.catalogue import PackSheet
 from twin.analytics.detectors import DETECTORS
 from twin.analytics.metrics import METRICS, REGISTRY
-from twin.analytics.risk_table import risk_table_names
+from twin.analytics.risk_table import load_risk_table, risk_table_names
 from twin.ports import FloatArray
 from twin.scenario.profiles import Profile, load_profile, profile_names, synthesise
 from twin.scenario.schema import (
@@ -65,7 +65,7 @@ def known() -> Known:
         ageing_parameters={name: name in ageing.with_own_knee() for name in ageing.parameter_sets()},
         bms_models=tuple(bms.RUNGS),
         propagation_models=tuple(propagation.RUNGS),
-        barriers=propagation.barrier_materials(),
+        barriers=tuple(propagation.barriers()),
         risk_tables=("none", *risk_table_names()),
         brokers=tuple(links.RUNGS),
         images=bms.images(),
@@ -399,6 +399,8 @@ def vocabulary() -> dict[str, dict[str, str]]:
         "ageing parameters": ageing.parameter_sets(),
         "bms models": {name: rung.about for name, rung in bms.RUNGS.items()},
         "propagation models": {name: rung.about for name, rung in propagation.RUNGS.items()},
+        "barriers": propagation.barriers(),
+        "risk tables": {name: load_risk_table(name).about for name in risk_table_names()},
         "brokers": {name: rung.about for name, rung in links.RUNGS.items()},
         "strategies": {name: first_line(cls) for name, cls in STRATEGIES.items()},
         "faults": {name: first_line(cls) for name, cls in FAULTS.items()},

@@ -193,9 +193,12 @@ def _material_catalogue() -> dict[str, Any]:
     return dict(yaml.safe_load(_MATERIALS.read_text(encoding="utf-8")))
 
 
-def solid_names() -> tuple[str, ...]:
-    """Materials of the catalogue, sorted."""
-    return tuple(sorted(_material_catalogue()))
+def solids() -> dict[str, str]:
+    """Materials of the catalogue, sorted, each with its conductivity and source."""
+    return {
+        name: f"{data['k_W_mK']} W/(m K): {data['source']}"
+        for name, data in sorted(_material_catalogue().items())
+    }
 
 
 def load_case(path: str | Path) -> Case:

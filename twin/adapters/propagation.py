@@ -76,11 +76,11 @@ def _case(design: str, barrier: str, thickness_m: float, plate_W_m2K: float | No
     return case, onset_K(case)
 
 
-def barrier_materials() -> tuple[str, ...]:
-    """What may stand between cells: what the design's case says, or a material."""
-    from pack_models.propagation.case import solid_names
+def barriers() -> dict[str, str]:
+    """What may stand between cells, with its meaning: what the design's case says, or a material."""
+    from pack_models.propagation.case import solids
 
-    return ("case", *solid_names())
+    return {"case": "what the case of the design has there", **solids()}
 
 
 class AbuseBank:

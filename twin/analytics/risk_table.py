@@ -43,6 +43,12 @@ class RiskTable:
     cooling: NDArray[np.float64]
     probability: NDArray[np.float64]
     after_s: NDArray[np.float64]
+    samples: int
+
+    @property
+    def about(self) -> str:
+        """One line for a list."""
+        return f"modules of {self.n_cells} cells, {self.horizon_s:.0f} s ahead, {self.samples} draws each"
 
     @property
     def n_cells(self) -> int:
@@ -97,5 +103,7 @@ def load_risk_table(name: str) -> RiskTable:
     if name not in risk_table_names():
         raise ValueError(f"no risk table named {name!r}; expected one of {', '.join(risk_table_names())}")
     data = json.loads(_folder().joinpath(f"{name}.json").read_text(encoding="utf-8"))
-    arrays = [np.array(data[key], dtype=float) for key in ("soc", "cooling", "probability", "after_s")]
-    return RiskTable(name, float(data["horizon_s"]), arrays[0], arrays[1], arrays[2], arrays[3])
+    soc, cooling, probability, after_s = (
+        np.array(data[key], dtype=float) for key in ("soc", "cooling", "probability", "after_s")
+    )
+    return RiskTable(name, float(data["horizon_s"]), soc, cooling, probability, after_s, int(data["samples"]))
