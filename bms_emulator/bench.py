@@ -23,6 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from .asm import Assembler
+from .board import BmsBoard
+from .devices.afe import Truth
 from .elf import Image, read_image
 from .machine import Machine, Stop
 
@@ -235,10 +237,8 @@ class WholeFirmware:
     overruns: int
 
 
-def whole_firmware(groups: int, sample_s: float, seconds: float, repeats: int) -> WholeFirmware:
-    """A connected pack under a changing load on the emulated board, interpreter, after its start."""
-    from .board import BmsBoard
-    from .devices.afe import Truth
+def board_of(groups: int) -> BmsBoard:
+    """A board with the whole firmware and parameters for so many groups, just started."""
     from .firmware.package import Identity, development_key, package
     from .firmware.parameters import make_params
     from .firmware.paramset import pack_set, schema
@@ -255,6 +255,41 @@ def whole_firmware(groups: int, sample_s: float, seconds: float, repeats: int) -
     board.manufacture(build_program("rom"), firmware, sets)
     board.power_on()
     board.run(0.5)
+    return board
+
+
+def l1_latency(groups: int = 112) -> tuple[float, float]:
+    """Seconds from the sample that meets the runaway criterion to the opening contactor, and the part of it
+    after the start of the RT tick: the rest is the wait for that tick.
+
+    One sensor rises by 8 K/s; samples every 10 ms.
+    """
+    board = board_of(groups)
+    timer = board.machine.board.device("timer").slot
+    rising_K = 0.0
+    for i in range(4000):
+        link = 3.7 * groups if board.contactors else 0.0
+        temperature_K = 298.15 + 0.05 * np.sin(0.1 * i) + np.zeros(groups // 4)
+        rising_K += 0.08 * (i > 400)
+        temperature_K[5] += rising_K
+        cell_V = 3.7 + 0.0005 * np.sin(np.arange(groups) + i)
+        board.measure(Truth(cell_V, temperature_K, 0.0, float(cell_V.sum()), link), 1, request=1)
+        closed = board.contactors & 3 == 3
+        board.run(0.01)
+        if closed and board.contactors & 3 != 3:
+            opened = board.contactors_changed_at
+            # mtimecmp is the next tick by now, or the one after it
+            tick = int(board.machine.st[timer + 1] - board.machine.st[timer])
+            while tick > opened:
+                tick -= board.machine.board.clock_Hz // 100
+            clock_Hz = board.machine.board.clock_Hz
+            return (opened - board.sampled_at) / clock_Hz, (opened - tick) / clock_Hz
+    raise AssertionError("L1 did not act")
+
+
+def whole_firmware(groups: int, sample_s: float, seconds: float, repeats: int) -> WholeFirmware:
+    """A connected pack under a changing load on the emulated board, interpreter, after its start."""
+    board = board_of(groups)
     period = round(sample_s * 100)
 
     def live(duration: float) -> None:
@@ -326,4 +361,8 @@ def bench(repeats: int = 5) -> str:
             f" RT tick mean {whole.rt_mean:6.0f} max {whole.rt_max:6d} cycles of 500000,"
             f" load {whole.load:5.1%}, {whole.overruns} overruns"
         )
+    total, after = l1_latency()
+    lines.append(
+        f"L1 runaway, sample to contactor {1e3 * total:.2f} ms, {1e3 * after:.2f} ms of it after the tick began"
+    )
     return "\n".join(lines)
