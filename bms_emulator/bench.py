@@ -363,6 +363,6 @@ def bench(repeats: int = 5) -> str:
         )
     total, after = l1_latency()
     lines.append(
-        f"L1 runaway, sample to contactor {1e3 * total:.2f} ms, {1e3 * after:.2f} ms of it after the tick began"
+        f"L1 runaway, sample to contactor {1e3 * total:.2f} ms, {1e3 * after:.2f} ms of it after the tick"
     )
     return "\n".join(lines)
