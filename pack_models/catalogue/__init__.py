@@ -20,14 +20,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pack_models.catalogue.design import AbuseDesign, CellDesign, FloatArray, PackDesign, ThermalDesign
+from pack_models.catalogue.design import GASES, AbuseDesign, CellDesign, FloatArray, PackDesign, ThermalDesign
 
 FOLDER = Path(__file__).parent
 
 # Unit that goes with the ending of a key; keys without such an ending are plain numbers, unit "1".
 UNITS = {
     "_J_per_mol": "J/mol",
-    "_kg_per_mol": "kg/mol",
     "_W_per_K": "W/K",
     "_J_per_K": "J/K",
     "_V_per_K": "V/K",
@@ -116,8 +115,6 @@ ABUSE_NUMBERS = {
     "housing_vent_opens_Pa": POSITIVE,
     "housing_breather_m2": POSITIVE,
     "gas_temperature_K": POSITIVE,
-    "gas_combustible": POSITIVE,
-    "gas_kg_per_mol": POSITIVE,
     "ejected_fraction": NOT_NEGATIVE,
     "collapsed_cell_ohm": POSITIVE,
     "insulation_after_venting_ohm": POSITIVE,
@@ -390,12 +387,20 @@ def _abuse(sheet: Sheet) -> AbuseDesign:
     case = entries.pop("case", None)
     if not isinstance(case, str):
         sheet.problems.append(f"abuse.case: {case!r} is not the name of a propagation case")
+    composition = entries.pop("composition", {})
+    gases = dict(composition) if isinstance(composition, Mapping) else {}
     values = {key: sheet.number("abuse.", entries, key, rule) for key, rule in ABUSE_NUMBERS.items()}
     sheet.problems += [f"abuse.{key}: unknown key" for key in entries]
-    for key in ("gas_combustible", "ejected_fraction"):
-        if values[key] > 1.0:
-            sheet.problems.append(f"abuse.{key}: {values[key]:g} is out of range; expected at most 1")
-    return AbuseDesign(case=str(case), **values)
+    named = [key for key in GASES if key in gases]
+    shares = {key: sheet.number("abuse.composition.", gases, key, NOT_NEGATIVE) for key in named}
+    sheet.problems += [f"abuse.composition.{key}: unknown gas; expected {', '.join(GASES)}" for key in gases]
+    if not abs(sum(shares.values()) - 1.0) < 1e-3:
+        sheet.problems.append(f"abuse.composition: adds up to {sum(shares.values()):g}; expected 1")
+    if values["ejected_fraction"] > 1.0:
+        sheet.problems.append(
+            f"abuse.ejected_fraction: {values['ejected_fraction']:g} is out of range; expected at most 1"
+        )
+    return AbuseDesign(case=str(case), composition=shares, **values)
 
 
 def unknown_name(kind: str, name: str, names: tuple[str, ...]) -> str:

@@ -94,6 +94,17 @@ class ThermalDesign:
     plate_neighbour_W_per_K: float = 0.0
 
 
+# Components of vent gas: molar mass in kg/mol, and whether they burn.
+GASES = {
+    "hydrogen": (2.016e-3, True),
+    "carbon_dioxide": (44.01e-3, False),
+    "carbon_monoxide": (28.01e-3, True),
+    "methane": (16.04e-3, True),
+    "ethylene": (28.05e-3, True),
+    "ethane": (30.07e-3, True),
+}
+
+
 @dataclass(frozen=True)
 class AbuseDesign:
     """What a pack has to say about abuse: its module as a case of `propagation`, its housing, its gas.
@@ -103,8 +114,7 @@ class AbuseDesign:
     case : name of a propagation case whose cells are those of one module, in the order of the wiring
     housing_* : free gas volume, relief vent (area, over-pressure that opens it), breather that never closes
     gas_temperature_K : of the gas that leaves a cell
-    gas_combustible : share of it that a gas sensor sees, by volume
-    gas_kg_per_mol : its mean molar mass
+    composition : its components (names of `GASES`) by volume, adding up to 1
     ejected_fraction : of a cell's mass gone after its runaway, gas included
     collapsed_cell_ohm : what is left of a cell whose separator has failed, between its terminals
     insulation_after_venting_ohm : of the pack, with soot and electrolyte on its insulators
@@ -116,11 +126,20 @@ class AbuseDesign:
     housing_vent_opens_Pa: float
     housing_breather_m2: float
     gas_temperature_K: float
-    gas_combustible: float
-    gas_kg_per_mol: float
     ejected_fraction: float
     collapsed_cell_ohm: float
     insulation_after_venting_ohm: float
+    composition: dict[str, float]
+
+    @property
+    def gas_combustible(self) -> float:
+        """Share of the gas that a sensor of combustible gas sees, by volume."""
+        return sum(share for name, share in self.composition.items() if GASES[name][1])
+
+    @property
+    def gas_kg_per_mol(self) -> float:
+        """Mean molar mass of the gas."""
+        return sum(share * GASES[name][0] for name, share in self.composition.items())
 
 
 @dataclass(frozen=True, eq=False)

@@ -133,6 +133,8 @@ def test_mistakes_of_the_section_on_abuse(tmp_path):
         data["abuse"]["case"] = 7
         data["abuse"]["housing_volume_m3"]["unit"] = "l"
         data["abuse"]["smell"] = 1
+        data["abuse"]["composition"]["hydrogen"]["value"] = 0.2
+        data["abuse"]["composition"]["argon"] = {"value": 0.0, "unit": "1", "source": "gas"}
 
     with pytest.raises(CatalogueError) as caught:
         load_pack(_broken(tmp_path, catalogue.FOLDER / "packs" / "bus_14s2p.yaml", "bus_14s2p", spoil))
@@ -141,5 +143,13 @@ def test_mistakes_of_the_section_on_abuse(tmp_path):
         "abuse.case: 7 is not the name",
         "abuse.housing_volume_m3: unit 'l'; expected 'm3'",
         "abuse.smell: unknown key",
+        "abuse.composition: adds up to 0.892; expected 1",
+        "abuse.composition.argon: unknown gas; expected hydrogen, carbon_dioxide",
     ):
         assert said in str(caught.value)
+
+
+def test_vent_gas_is_what_it_is_made_of():
+    gas = pack("bus_14s2p").abuse
+    assert gas.gas_combustible == pytest.approx(1.0 - gas.composition["carbon_dioxide"])
+    assert 0.02 < gas.gas_kg_per_mol < 0.03
