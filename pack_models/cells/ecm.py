@@ -136,6 +136,7 @@ class EcmBank:
         )
         self._wires_at, self._cells_at, self._packs_at = map(ctypes.addressof, self._structures)
         self._steps: dict[float, Any] = {}
+        self._layers = 1  # of the tables that are read: all of them as soon as a cell has aged
         self.soc, self.cell_current_A, self.heat_W = (
             self._cells["soc"],
             self._cells["current_A"],
@@ -155,6 +156,7 @@ class EcmBank:
             found = compiled.step_structure(
                 self._tables, self._step_tables(dt_s), float(valid_K[0]), float(valid_K[-1])
             )
+            found.layers = self._layers
             if len(self._steps) >= StepTableMaker.KEPT:
                 self._steps.pop(next(iter(self._steps)))
             self._steps[dt_s] = found
@@ -319,6 +321,14 @@ class EcmBank:
         if self.design.aged_soh.size:
             lost = (1.0 - capacity) / (1.0 - self.design.aged_soh[-1])
             np.clip(lost, 0.0, 1.0, out=self._cells["wear"])
+            self._read_layers()
+
+    def _read_layers(self) -> None:
+        """Fresh cells need the first layer only, which is as exact and cheaper."""
+        layers = self._tables.layers if self._cells["wear"].any() else 1
+        if layers != self._layers:
+            self._layers = layers
+            self._steps.clear()
 
     @property
     def capacity_Ah(self) -> FloatArray:
@@ -381,3 +391,4 @@ class EcmBank:
     def set_state(self, state: dict[str, NDArray]) -> None:
         """Go on from a saved state, bit for bit."""
         checks.restore(self._state(), state, "EcmBank")
+        self._read_layers()

@@ -144,6 +144,23 @@ M50_SOURCES = {
 }
 
 
+AGED_SOH = np.array([0.9, 0.8])
+LITHIUM_LOSS = (
+    "open circuit after loss of cyclable lithium alone, from the half-cell potentials of Chen2020 (electrode "
+    "state-of-health problem of PyBaMM 26.10.1.1); the resistance is taken to grow alike at all charges"
+)
+
+
+def aged_curves(parameter_set: str) -> dict[str, Any]:
+    """Section `aged` of a cell whose electrodes stay and whose lithium is lost."""
+    ocv_V = [open_circuit(parameter_set, OCV_SOC, 298.15, float(soh)) for soh in AGED_SOH]
+    return {
+        "aged_soh": (AGED_SOH, "lithium", "calendar ageing and gentle cycling"),
+        "aged_ocv_V": (np.stack(ocv_V), "lithium", ""),
+        "aged_resistance_shape": (np.ones((AGED_SOH.size, TABLE_SOC.size)), "lithium", ""),
+    }
+
+
 def chen2020(data: Path | None) -> dict[str, Any]:
     """LG M50 as PyBaMM's Chen2020 sees it: circuit of the DFN at seven temperatures."""
     del data
@@ -178,8 +195,9 @@ def chen2020(data: Path | None) -> dict[str, Any]:
             "table_temperature_K": (temperature_K, "fit", ""),
             **{key: (value, "fit", "-10 to 60 degC, up to 2C") for key, value in _tables(fits).items()},
         },
+        "aged": aged_curves("Chen2020"),
         "fit": _residuals(temperature_K, fits),
-        "sources": {**M50_SOURCES, "fit": fitted},
+        "sources": {**M50_SOURCES, "fit": fitted, "lithium": LITHIUM_LOSS},
     }
 
 
@@ -312,7 +330,9 @@ def as_yaml(sheet: dict[str, Any], command: str) -> str:
     out += [f"  {key}: {_quoted(text)}" for key, text in sheet["sources"].items()]
     out.append("fit:  # residual of the identification; test_... on runs it has not seen")
     out += [f"  {key}: {value:g}" for key, value in sheet["fit"].items()]
-    for section, content in (("numbers", "value"), ("curves", "values")):
+    for section, content in (("numbers", "value"), ("curves", "values"), ("aged", "values")):
+        if section not in sheet:
+            continue
         out.append(f"{section}:")
         for key, (value, source, valid) in sheet[section].items():
             text = _short(value) if content == "value" else _flow(np.asarray(value), "      ")

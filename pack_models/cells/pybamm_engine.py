@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 FloatArray = NDArray[np.float64]
 
@@ -65,10 +66,35 @@ def cell_window(parameter_set: str) -> CellWindow:
     return CellWindow(float(empty_n), float(full_n), float(empty_p), float(full_p), float(capacity))
 
 
-def open_circuit(parameter_set: str, soc: FloatArray, temperature_K: float) -> FloatArray:
-    """Equilibrium voltage (V) over soc 0…1 from the half-cell potentials of a parameter set."""
+@lru_cache(maxsize=8)
+def aged_window(parameter_set: str, soh: float) -> CellWindow:
+    """The window after so much cyclable lithium is lost that the capacity is soh of the fresh one."""
     pybamm = load_pybamm()
-    values, window = pybamm.ParameterValues(parameter_set), cell_window(parameter_set)
+    values, parameters = pybamm.ParameterValues(parameter_set), pybamm.LithiumIonParameters()
+    fresh_Ah = cell_window(parameter_set).capacity_Ah
+    solver = pybamm.lithium_ion.ElectrodeSOHSolver(values, parameters)
+    given = {
+        "Q_n": float(values.evaluate(parameters.n.Q_init)),
+        "Q_p": float(values.evaluate(parameters.p.Q_init)),
+    }
+    lithium_Ah = float(values.evaluate(parameters.Q_Li_particles_init))
+
+    def window(left: float) -> CellWindow:
+        found = solver.solve({**given, "Q_Li": left * lithium_Ah})
+        return CellWindow(*(float(found[name]) for name in ("x_0", "x_100", "y_0", "y_100", "Q")))
+
+    left = brentq(lambda left: window(left).capacity_Ah - soh * fresh_Ah, soh - 0.1, 1.0, xtol=1e-6)
+    return window(left)
+
+
+def open_circuit(parameter_set: str, soc: FloatArray, temperature_K: float, soh: float = 1.0) -> FloatArray:
+    """Equilibrium voltage (V) over soc 0…1 from the half-cell potentials of a parameter set.
+
+    soh : capacity left over the fresh one, lost as cyclable lithium; soc counts in what is left
+    """
+    pybamm = load_pybamm()
+    values = pybamm.ParameterValues(parameter_set)
+    window = cell_window(parameter_set) if soh == 1.0 else aged_window(parameter_set, soh)
     parameters = pybamm.LithiumIonParameters()
     x = window.negative_empty + soc * (window.negative_full - window.negative_empty)
     y = window.positive_empty + soc * (window.positive_full - window.positive_empty)

@@ -14,7 +14,8 @@ reduced, and how:
 - the plate is one node with its fluid, the outlet as much warmer than the middle of the stream as the middle
   is than the inlet; the hottest cell is warmer than the mean by that;
 - a rack breathes its own share of a container; one rack per converter;
-- ageing sees charge and temperature every `ageing_every_s`, not every step, and one pace.
+- ageing changes capacity and resistance, the open circuit stays that of the fresh cell; the law sees charge
+  and temperature every `ageing_every_s`, not every step, and all cells age at one pace.
 
 How far this is from all cells is measured in `tests/unit/pack_models/test_fleet_mean.py`.
 """
@@ -22,6 +23,7 @@ How far this is from all cells is measured in `tests/unit/pack_models/test_fleet
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from pack_models.ageing import AgeingBank
-from pack_models.catalogue.design import PackDesign
+from pack_models.catalogue.design import CellDesign, PackDesign
 from pack_models.cells.bank import check_step_s
 from pack_models.cells.ecm import EcmBank
 from pack_models.compiled import load, structure
@@ -70,6 +72,16 @@ class _Means(ctypes.Structure):
     ]
 
 
+def _without_aged_curves(cell: CellDesign) -> CellDesign:
+    """The cell with the open circuit of a fresh one at any age."""
+    return dataclasses.replace(
+        cell,
+        aged_soh=np.zeros(0),
+        aged_ocv_V=np.zeros((0, cell.ocv_soc.size)),
+        aged_resistance_shape=np.zeros((0, cell.table_soc.size)),
+    )
+
+
 class MeanFleet:
     """Racks of one design, each a mean cell; parameters as for `FleetEngine`.
 
@@ -90,13 +102,14 @@ class MeanFleet:
         temperature_K: float = 298.15,
         ageing_every_s: float = 900.0,
     ) -> None:
-        if design.cell.aged_soh.size:
-            raise ValueError(
-                f"{design.cell.name} has curves of aged cells; rung mean knows the fresh one only"
-            )
         self.design = design
         self.n_packs = self.n_converters = self.n_containers = n_packs
-        self.cells = EcmBank(design.cell, Layout.uniform(n_packs, 1, 1, 1), soc, temperature_K=temperature_K)
+        self.cells = EcmBank(
+            _without_aged_curves(design.cell),
+            Layout.uniform(n_packs, 1, 1, 1),
+            soc,
+            temperature_K=temperature_K,
+        )
         rated_W = design.nominal_voltage_V * max(design.charge_current_max_A, design.discharge_current_max_A)
         self.converter = converter or Converter(rated_W)
         self.limits, self.container = limits or Limits.of(design), container or Container()
