@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -83,6 +84,10 @@ def read_recording(
     columns : name in the file of t_s, V, I or T_C where it is another
     """
     _one_of("sign", sign, SIGNS)
+    if not math.isfinite(current_offset_A):
+        raise EstimateError(f"offset of the current: {current_offset_A} is not a finite number")
+    if temperature_C is not None and not TEMPERATURE_RANGE_C[0] <= temperature_C <= TEMPERATURE_RANGE_C[1]:
+        raise EstimateError(f"temperature: {temperature_C} is outside -60…150 degC")
     named = {name: name for name in COLUMNS} | dict(columns or {})
     for name in named:
         _one_of("column", name, COLUMNS)

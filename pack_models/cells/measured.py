@@ -288,3 +288,27 @@ def m50_pulses(folder: Path, ocv_soc: FloatArray, ocv_V: FloatArray, capacity_Ah
         soc = counted(time_s, amps, start, capacity_Ah)
         runs.append(_run(f"{step} {cell}", float(ambient_C), time_s, amps, voltage_V, soc))
     return runs
+
+
+def a123_branches(folder: Path, soc: FloatArray) -> dict[float, tuple[FloatArray, FloatArray]]:
+    """A123 LFP at C/22: discharge and charge voltage over soc 0…1 by chamber temperature (degC).
+
+    CALCE (no explicit licence). The file keeps no time, but the current is constant in each branch, so the
+    share of its samples is the share of its charge.
+    """
+    import pandas as pd
+
+    table = pd.read_parquet(folder / "calce_a123_lowrate_ocv.parquet")
+    found = {}
+    for ambient_C, part in table.groupby("T_amb"):
+        charge_A, voltage_V = part["I"].to_numpy(float), part["V"].to_numpy(float)
+        discharge_V, charge_V = voltage_V[charge_A < -0.04], voltage_V[np.abs(charge_A - 0.05) < 0.005]
+        # The end of the charge before has this current too: the branch begins at the lowest voltage.
+        charge_V = charge_V[int(np.argmin(charge_V)) :]
+        at = np.linspace(0.0, 1.0, discharge_V.size)
+        discharge = np.interp(soc, at, discharge_V[::-1])
+        found[float(cast(int, ambient_C))] = (
+            discharge,
+            np.asarray(np.interp(soc, np.linspace(0.0, 1.0, charge_V.size), charge_V)),
+        )
+    return found

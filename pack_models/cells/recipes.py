@@ -247,6 +247,77 @@ def lfp_1p2(data: Path | None) -> dict[str, Any]:
     )
 
 
+def a123(data: Path | None) -> dict[str, Any]:
+    """A123 LFP 1.1 Ah: open circuit, hysteresis, entropy from C/22 at 10, 25, 40 degC; circuit borrowed."""
+    folder = _needs(data, "a123")
+    from pack_models.catalogue import cell
+    from pack_models.cells.identify import OCV_SOC
+
+    branches = measured.a123_branches(folder, OCV_SOC)
+    means = {ambient_C: 0.5 * (low + high) for ambient_C, (low, high) in branches.items()}
+    low_V, high_V = branches[25.0]
+    inside = (OCV_SOC >= 0.05) & (OCV_SOC <= 0.95)
+    entropic = np.where(inside, (means[40.0] - means[10.0]) / 30.0, 0.0)
+    capacity_Ah, donor = 1.1, cell("lfp_1p2_measured")
+    scale = donor.capacity_Ah / capacity_Ah
+    # Both branches stand at C/22: the drop over all resistances is in the gap, twice.
+    drop_V = (
+        0.05
+        * scale
+        * sum(
+            np.interp(OCV_SOC, donor.table_soc, table[0])
+            for table in (donor.resistance0_ohm, donor.resistance1_ohm, donor.resistance2_ohm)
+        )
+    )
+    gap_V = np.maximum(0.5 * (high_V - low_V) - drop_V, 0.0)
+    borrowed = "circuit of lfp_1p2_measured over capacity: 25 degC, charge 0.20 to 0.80"
+    return {
+        "name": "a123_measured",
+        "about": "A123 LFP 1.1 Ah: measured open circuit, hysteresis and entropy; circuit "
+        "of another LFP cell",
+        "chemistry": "LFP | graphite",
+        "form": "18650 cylindrical",
+        "pybamm": None,
+        "numbers": {
+            "capacity_Ah": (capacity_Ah, "sheet", "nominal; the file states no charge"),
+            "voltage_min_V": (2.0, "calce", ""),
+            "voltage_max_V": (3.6, "calce", ""),
+            "temperature_min_K": (CELSIUS_K - 30, "sheet", ""),
+            "temperature_max_K": (CELSIUS_K + 60, "sheet", ""),
+            "charge_current_max_A": (4.0, "sheet", "fast charge"),
+            "discharge_current_max_A": (30.0, "sheet", "continuous"),
+            "mass_kg": (0.039, "sheet", ""),
+            "heat_capacity_J_per_K": (37.0, "heat", "0 to 60 degC"),
+            "reference_temperature_K": (298.15, "calce", ""),
+            "hysteresis_rate": (donor.hysteresis_rate, "borrowed", "per full charge"),
+        },
+        "curves": {
+            "ocv_soc": (OCV_SOC, "calce", ""),
+            "ocv_V": (np.maximum.accumulate(means[25.0]), "calce", "mean of both branches at C/22, 25 degC"),
+            "entropic_V_per_K": (entropic, "calce", "means at 40 and 10 degC, 0.05 to 0.95 of charge"),
+            "hysteresis_V": (gap_V, "calce", "half the gap at C/22 less the drop of the circuit"),
+            "table_soc": (donor.table_soc, "borrowed", ""),
+            "table_temperature_K": (donor.table_temperature_K, "borrowed", ""),
+            "resistance0_ohm": (donor.resistance0_ohm * scale, "borrowed", borrowed),
+            "resistance1_ohm": (donor.resistance1_ohm * scale, "borrowed", borrowed),
+            "time_constant1_s": (donor.time_constant1_s, "borrowed", borrowed),
+            "resistance2_ohm": (donor.resistance2_ohm * scale, "borrowed", borrowed),
+            "time_constant2_s": (donor.time_constant2_s, "borrowed", borrowed),
+        },
+        "fit": {"rmse_25degC_mV": 12.0},
+        "sources": {
+            "calce": "CALCE, University of Maryland: A123 low-rate charge and discharge at "
+            "10, 25 and 40 degC (no "
+            "explicit licence); via github Meikandadevan-Senthil",
+            "sheet": "A123 APR18650M1 product figures, recalled, not checked here (1.1 Ah, 30 A, 39 g)",
+            "heat": HEAT_18650,
+            "borrowed": "no load was measured on this cell: resistances of "
+            "lfp_1p2_measured times 1.2/1.1; the residual "
+            "stated under fit is that of careful fits of other cells, not of this one (twin identify a123)",
+        },
+    }
+
+
 def _slice(run: Measured, begin_s: float, end_s: float, name: str) -> Measured:
     inside = (run.time_s >= begin_s) & (run.time_s < end_s)
     return Measured(
@@ -473,6 +544,7 @@ def lgm50_measured(data: Path | None) -> dict[str, Any]:
 MEASURED: dict[str, Callable[[Path | None], dict[str, Any]]] = {
     "inr20r": inr20r,
     "lfp_1p2": lfp_1p2,
+    "a123": a123,
     "leaf": leaf,
     "samsung30q": samsung30q,
     "dmegc": dmegc,

@@ -86,6 +86,8 @@ def broken(column, row, value):
         (table(), ["--sign", "minus"], "no sign named 'minus'"),
         (table(), ["--initial-soc", "90"], "initial state of charge: 90.0 is outside 0…1"),
         (table(), ["--capacity", "0"], "capacity (Ah): 0.0 is outside"),
+        (table(), ["--current-offset", "nan"], "offset of the current: nan is not a finite number"),
+        (table().drop(columns="T_C"), ["--temperature", "nan"], "temperature: nan is outside"),
         (table(), ["--column", "temp"], "--column temp: expected NAME=HEADER"),
     ],
 )
