@@ -25,6 +25,7 @@ bench: setup
 	@$(BIN)/python -m pack_models.bench
 	@$(BIN)/python -m bms_emulator.native
 	@$(BIN)/python -m bms_emulator bench
+	@$(BIN)/python -m bms_emulator.firmware.bench
 	@$(BIN)/python -m pack_models.propagation.bench
 	@$(BIN)/python -m ota bench
 

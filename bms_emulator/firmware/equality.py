@@ -187,6 +187,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--hours", type=float, default=24.0)
     parser.add_argument("--synthetic", action="store_true")
+    parser.add_argument("--engine", default="blocks", choices=("blocks", "interp"), help="of the emulator")
     parser.add_argument("--release", help="one of firmware/releases")
     parser.add_argument("--state", type=Path, help="file to go on from, and to leave the state in")
     parser.add_argument("--out", type=Path)
@@ -195,7 +196,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not chosen.synthetic and not (folder / "lg_hg2_drive_1hz.parquet").exists():
         print(f"no measured drive in {folder}; set TWIN_DATA, or choose --synthetic", file=sys.stderr)
         return 2
-    pair = Pair.build(DESIGN, chosen.release)
+    pair = Pair.build(DESIGN, chosen.release, chosen.engine)
     frames = synthetic(1, pair.native) if chosen.synthetic else measured(folder, pair.native)
     before = 0
     if chosen.state and chosen.state.exists():

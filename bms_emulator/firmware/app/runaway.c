@@ -198,13 +198,15 @@ static void voltages(bms_ctx_t *ctx, bms_runaway_t *r, uint32_t now_ms) {
     const uint32_t peers = n > 2 && m->cells_valid > 2 && r->base_mean_100uV != 0;
     const uint32_t ratio_q16 = peers ? (uint32_t)m->peers_100uV * 65536u / r->base_mean_100uV : 65535u;
     const uint32_t capped_q16 = ratio_q16 > 65535u ? 65535u : ratio_q16;
-    const uint32_t gone_q16 = capped_q16 * (1000u - (uint32_t)p->runaway_collapse_permille) / 1000u;
-    uint32_t collapsed = 0;
+    const uint16_t gone_q16 = (uint16_t)(capped_q16 * (1000u - (uint32_t)p->runaway_collapse_permille) / 1000u);
+    /* In 16 bits: eight channels fit one step of a vector unit. */
+    const uint16_t low16 = (uint16_t)low, high16 = (uint16_t)high;
+    uint16_t collapsed = 0;
     for (uint32_t i = 0; i < n; ++i) {
-        const uint32_t good = (v[i] >= low) & (v[i] <= high);
-        collapsed |= (good ^ 1u) | (v[i] < (base[i] * gone_q16 >> 16));
+        const uint16_t least = (uint16_t)((uint32_t)base[i] * gone_q16 >> 16);
+        collapsed |= (uint16_t)((v[i] < low16) | (v[i] > high16) | (v[i] < least));
     }
-    r->collapsed = (uint8_t)collapsed;
+    r->collapsed = (uint8_t)(collapsed & 1u);
 
     const uint32_t dt_ms = now_ms - r->base_ms;
     if (dt_ms < BASE_MS) {
