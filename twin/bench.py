@@ -38,6 +38,7 @@ FLEETS = (
     ("tower_112s4p", 2, "plant", 1200),
     ("tower_112s4p", 24, "plant", 600),
     ("ev_96s46p", 10, "plant", 600),
+    ("lfp280_1p240s", 40, "plant", 600),
 )
 
 
