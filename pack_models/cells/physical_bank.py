@@ -32,7 +32,7 @@ from pack_models.cells.tables import CellTables
 from pack_models.layout import Layout
 
 ROUNDS = 12
-SECANT_FROM_V = 2e-4
+SECANT_FROM = 20.0  # tolerances
 OPEN_FUSE_OHM = 1e9  # what insulation leaves of a connection, as in `ecm`
 
 
@@ -237,9 +237,9 @@ class PhysicalBank:
                 break
             if tried:
                 # Secant slopes where two clearly different currents were tried: a voltage with step size
-                # control is a smooth function of the current only down to some 10 uV.
+                # control is a smooth function of the current only down to its tolerance.
                 moved_A = current_A - before_A
-                learned = changed & (np.abs(moved_A) * r_ohm > SECANT_FROM_V)
+                learned = changed & (np.abs(moved_A) * r_ohm > SECANT_FROM * self._engine.voltage_tolerance_V)
                 slope = np.where(learned, (before_V - end_V) / np.where(learned, moved_A, 1.0), 0.0)
                 trusted = learned & (slope > 0.2 * r_ohm) & (slope < 5.0 * r_ohm)
                 r_ohm = np.where(trusted, slope, r_ohm)
