@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN ?= runs/demo
 SEEDS ?= 300
 
-.PHONY: help setup demo test bench lint clean emulator-campaign propagation-study ota-campaign boot-campaign firmware-equality firmware-fuzz
+.PHONY: help setup demo test bench lint clean emulator-campaign propagation-study ota-campaign boot-campaign firmware-equality firmware-fuzz compiler-study
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
@@ -47,6 +47,9 @@ firmware-fuzz: setup
 boot-campaign: setup
 	@$(BIN)/python -m tests.agreement.boot_campaign --out results/boot
 	@$(BIN)/python -m bms_emulator.boot_skips --out results/boot/skips.csv
+
+compiler-study: setup
+	@$(BIN)/python -W ignore -m pack_models.cells.compiler.validate --out results/compiled_cells
 
 ota-campaign: setup
 	@$(BIN)/python -m ota faults --full --out results/ota/power_cuts.csv

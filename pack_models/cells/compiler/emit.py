@@ -470,7 +470,12 @@ def _stepping(
     starts = [row for row in moving if row - 1 not in moving]
     ends = [row + 1 for row in moving if row + 1 not in moving]
     keeping = join.join(
-        f"    for (int k = {first}; k < {last}; k++) s[k] = pick(keep & (dt > all(0.0)), w[k], s[k]);"
+        f"    for (int k = {first}; k < {last}; k++) "
+        "s[k] = pick(lost, all(NAN), pick(going & fine, w[k], s[k]));"
+        for first, last in zip(starts, ends, strict=True)
+    )
+    unfinished = join.join(
+        f"  for (int k = {first}; k < {last}; k++) s[k] = pick(left > all(0.0), all(NAN), s[k]);"
         for first, last in zip(starts, ends, strict=True)
     )
     has_bands = bool(structure.banded) or any(at is not None for at in slope_at)
@@ -511,21 +516,23 @@ __attribute__((noinline)) static void march(
     rates(y, p, h, g);
     v worst = all(1e-4);
 {join.join(stage2)}
-    /* Not a number counts as too large; at a billionth of the step nothing is left to try. */
-    const vi tiny = dt <= all(1e-9 * whole);
-    const vi keep = (worst <= all(1.0)) | tiny;
+    /* Not a number counts as too large. A cell that fails even a billionth of the step is lost and says so:
+     * its state becomes not a number, which the caller finds in the outputs. */
+    const vi going = dt > all(0.0), fine = worst <= all(1.0);
+    const vi lost = going & ~fine & (dt <= all(1e-9 * whole));
     const v factor_ = v_fmin(v_fmax(all(0.9) / v_sqrt(v_sqrt(worst)), all(0.2)), all(4.0));
     const v next = pick(worst == worst, factor_, all(0.2)) * dt;
 {keeping}
     /* A step cut short by the end of the interval says nothing against the longer one. */
-    good = pick(dt > all(0.0), pick(keep & (dt < good), v_fmax(good, next), next), good);
+    good = pick(going, pick(fine & (dt < good), v_fmax(good, next), next), good);
     good = v_fmin(v_fmax(good, all(1e-9 * whole)), all(1e6));
-    left = pick(keep, left - dt, left);
-    left = pick(left <= all(1e-12 * whole), all(0.0), left);
+    left = pick(fine, left - dt, left);
+    left = pick(lost | (left <= all(1e-12 * whole)), all(0.0), left);
     int open = 0;
     for (int k = 0; k < W; k++) open |= left[k] > 0.0;
     if (!open) break;
   }}
+{unfinished}
   s[{n_rows}] = good;
 }}
 """

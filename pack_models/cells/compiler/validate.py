@@ -44,6 +44,8 @@ SETS = (
 )  # fmt: skip
 BPX = "nmc_pouch_cell_BPX.json"
 START_SOC = 0.65
+# The graphite of this set diffuses so slowly when full that its surface saturates at 1C, in PyBaMM too.
+GENTLER = {"ORegan2022": 0.5}
 DRIVE_PEAK_C = 2.0
 
 
@@ -212,6 +214,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             except ModelError:  # sets without thermal parameters
                 source = source_of(name, model, "isothermal")
             for profile in profiles:
+                share = GENTLER.get(name, 1.0) if profile.dt_s > 1.0 else 1.0
+                if share != 1.0:
+                    label = f"{profile.name} at {share:g} of the current"
+                    profile = Profile(label, profile.dt_s, share * profile.c_rate)
                 row: dict[str, Any] = vars(compare(source, profile))
                 lines.append(",".join(f"{v:.5g}" if isinstance(v, float) else str(v) for v in row.values()))
                 print(lines[-1], flush=True)

@@ -260,6 +260,19 @@ def test_a_cell_does_not_feel_its_neighbours(model):
         np.testing.assert_array_equal(own[0, :, 0], rows[k // 8, :, k % 8])
 
 
+@pytest.mark.skipif(
+    build.host_cpu() != "x86_64_v4", reason="this processor has no AVX-512 to compare with AVX2"
+)
+def test_wide_and_narrow_vectors_give_the_same_bits(monkeypatch):
+    found = []
+    for cpu in ("x86_64_v4", "x86_64_v3"):
+        monkeypatch.setattr(build, "host_cpu", lambda cpu=cpu: cpu)
+        cells = CompiledCells(compiled(parameter_set("Chen2020", "spm")), np.linspace(0.3, 0.9, 16), ROOM_K)
+        drive(cells, 10)
+        found.append(cells.get_state()["rows"])
+    np.testing.assert_array_equal(*found)
+
+
 def test_saved_and_resumed_bit_for_bit(model):
     one = CompiledCells(model, np.linspace(0.3, 0.9, 11), ROOM_K)
     drive(one, 6)
