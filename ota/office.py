@@ -121,8 +121,10 @@ class Office:
         security_counter: int = 1,
         schema: tuple[int, int] | None = None,
         dependencies: Sequence[image.Dependency] = (),
+        load_address: int | None = None,
+        build_digest: bytes | None = None,
     ) -> bytes:
-        """A signed firmware file."""
+        """A signed firmware file. ``load_address``: where it has to appear to run, None if anywhere."""
         return image.build(
             body,
             version=Version.parse(version),
@@ -132,7 +134,9 @@ class Office:
             class_id=self.class_id,
             parameter_schema=schema,
             dependencies=dependencies,
-            build_digest=hashlib.sha256(b"build" + body).digest(),
+            build_digest=build_digest or hashlib.sha256(b"build" + body).digest(),
+            load_address=load_address or 0,
+            flags=0 if load_address is None else image.FLAG_ROM_FIXED,
         )
 
     def parameter_file(

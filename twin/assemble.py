@@ -7,15 +7,17 @@ a shard steps all its packs in a handful of compiled calls.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass, replace
+from datetime import UTC
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from twin.adapters import ageing, bms, catalogue, cells, links, propagation, thermal
+from twin.adapters import ageing, bms, catalogue, cells, links, propagation, thermal, updates
 from twin.adapters.ageing import AgeingPlan
 from twin.adapters.catalogue import PackSheet
+from twin.adapters.workshop import Workshop
 from twin.analytics.detectors import DETECTORS
 from twin.analytics.metrics import METRICS, REGISTRY
 from twin.analytics.risk_table import load_risk_table, risk_table_names
@@ -44,6 +46,7 @@ from twin.world.rack import LinkVoltages
 from twin.world.rng import Streams
 from twin.world.sensors import SensorBank, SensorPlan
 from twin.world.site import RackSlice, SiteControl
+from twin.world.updates import UpdateDesk, resolve
 
 
 @lru_cache(maxsize=1)
@@ -87,6 +90,7 @@ class Kind:
     ageing: AgeingPlan
     bms_model: str
     bms_rate: str
+    bms_image: str
     abuse: PropagationChoice
 
 
@@ -114,12 +118,14 @@ def assemble(scenario: Scenario, base_dir: Path) -> World:
                 ageing=_ageing_plan(group.pack.ageing),
                 bms_model=group.pack.bms.model,
                 bms_rate=scenario.time.bms_rate,
+                bms_image=group.pack.bms.image,
                 abuse=group.pack.propagation,
             )
             racks = places.setdefault(kind, [])
             racks.extend(RackPlace(number, f"{group.name}-{k + 1}", group) for k in range(group.count))
+    workshop = Workshop(scenario.seed, _epoch_s(scenario))
     shards = tuple(
-        _shard(kind, racks, scenario, [profile.at(0.0) for profile in ambient], streams)
+        _shard(kind, racks, scenario, [profile.at(0.0) for profile in ambient], streams, workshop)
         for kind, racks in places.items()
     )
     sites = tuple(
@@ -147,10 +153,62 @@ def assemble(scenario: Scenario, base_dir: Path) -> World:
             ),
             "propagation": _ladder(kind.abuse.model for kind in places),
             "bms": _ladder(f"{kind.bms_model} ({kind.bms_rate} rate)" for kind in places),
+            **({"link": scenario.updates.link.broker} if scenario.updates else {}),
         },
         profiles=profiles.digests,
         measured_period_us=to_us(scenario.telemetry.period_s),
         truth_period_us=to_us(scenario.telemetry.truth_period_s),
+        updates=_updates(scenario, shards, workshop),
+        clean_up=workshop.close,
+    )
+
+
+def _epoch_s(scenario: Scenario) -> float:
+    """Unix time of t = 0."""
+    return scenario.start.replace(tzinfo=UTC).timestamp()
+
+
+def _updates(scenario: Scenario, shards: tuple[PackShard, ...], workshop: Workshop) -> UpdateDesk | None:
+    """The update chain with a gateway for each pack; None where nothing is ordered."""
+    plan = scenario.updates
+    if plan is None:
+        return None
+    link = plan.link
+    names = updates.device_names(str(path) for shard in shards for path in shard.paths)
+    devices = []
+    for number, shard in enumerate(shards):
+        for p, path in enumerate(shard.paths):
+            assert shard.bms.modem is not None  # every rung of the ladder has one where updates are planned
+            devices.append(updates.Device(number, p, names[str(path)], shard.bms.modem, shard.design))
+    sheets = catalogue.pack_sheets()
+    chain = updates.Chain(
+        workshop.office,
+        devices,
+        updates.Shelf(
+            workshop.firmware,
+            lambda design, changes, counter: workshop.parameter_file(sheets[design], changes, counter),
+        ),
+        link.broker,
+        links.Air(scenario.seed, link.latency_s, link.bandwidth_B_per_s, link.loss),
+    )
+    for release in dict.fromkeys(group.pack.bms.image for site in scenario.sites for group in site.racks):
+        chain.stock(release)
+    orders = [
+        (
+            order.at_s,
+            order.target,
+            order.image,
+            {c.name: c.value for c in order.parameters},
+            order.max_offline,
+        )
+        for order in plan.orders
+    ]
+    return UpdateDesk(
+        chain=chain,
+        orders=resolve(orders, shards),
+        outages=[(to_us(outage.at_s), to_us(outage.until_s)) for outage in link.broker_outages],
+        period_us=to_us(link.period_s),
+        epoch_s=_epoch_s(scenario),
     )
 
 
@@ -196,7 +254,12 @@ class _Profiles:
 
 
 def _shard(
-    kind: Kind, racks: list[RackPlace], scenario: Scenario, ambient_K: list[float], streams: Streams
+    kind: Kind,
+    racks: list[RackPlace],
+    scenario: Scenario,
+    ambient_K: list[float],
+    streams: Streams,
+    workshop: Workshop,
 ) -> PackShard:
     sheet = catalogue.pack_sheets()[kind.design]
     n_cells = sheet.n_series * sheet.n_parallel
@@ -252,7 +315,17 @@ def _shard(
             kind.design, n_packs, temperature_K, np.array(start_K)
         ),
         sensors=SensorBank(bank.layout, plan, sensors, streams),
-        bms=bms.RUNGS[kind.bms_model].build(sheet, n_packs, kind.bms_rate),
+        bms=bms.RUNGS[kind.bms_model].build(
+            sheet,
+            n_packs,
+            bms.Fitting(
+                kind.bms_rate,
+                kind.bms_image,
+                tuple(f"ecu-{name}" for name in updates.device_names(map(str, paths)).values()),
+                workshop,
+                scenario.updates is not None,
+            ),
+        ),
         racks=RackPlan(
             pack_start=pack_start,
             site=np.array([rack.site for rack in racks], dtype=np.int64),

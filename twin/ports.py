@@ -214,6 +214,7 @@ class Bms(Protocol):
 
     commands: BmsCommands
     modem: Modem | None  # None: this rung takes no updates
+    releases: list[str]  # (n_packs) firmware release each runs; changes with an update
     state_names: tuple[str, ...]
     fault_names: tuple[str, ...]
     ticks: int  # firmware ticks run so far, over all packs
@@ -223,6 +224,9 @@ class Bms(Protocol):
 
     def step(self, frame: MeasuredFrame, dt_us: int) -> BmsCommands:
         """Run the firmware over a step of dt_us with this frame as its latest sample."""
+
+    def figures(self) -> dict[str, float]:
+        """What the controllers measured about themselves: cycles, load, lateness. Empty where they cannot."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ scenario → world → run folder (tables) → alerts, scores, metrics → manif
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -83,19 +84,23 @@ def run_scenario(
     marks = [clock()]
     scenario = load_scenario(path, overrides, seed)
     world = assemble(scenario, path.parent)
-    try:
-        Watch(scenario.analytics, world.packs)  # a detector that cannot work on a pack says so now
-    except ValueError as error:
-        raise RunInputError(f"{path}: analytics: {error}") from None
     end_us = world.clock.end_us
-    marks.append(clock())
-    with RunWriter(
-        out,
-        packs=world.packs,
-        sites=[site.name for site in world.sites],
-        overwrite=overwrite,
-        code_names=world.code_names,
-    ) as writer:
+    with contextlib.ExitStack() as open_things:
+        open_things.callback(world.close)
+        try:
+            Watch(scenario.analytics, world.packs)  # a detector that cannot work on a pack says so now
+        except ValueError as error:
+            raise RunInputError(f"{path}: analytics: {error}") from None
+        marks.append(clock())
+        writer = open_things.enter_context(
+            RunWriter(
+                out,
+                packs=world.packs,
+                sites=[site.name for site in world.sites],
+                overwrite=overwrite,
+                code_names=world.code_names,
+            )
+        )
         tell = None if progress is None else (lambda now: progress(now / end_us, format_time(now)))
         world.run(writer, tell)
         marks.append(clock())
@@ -116,6 +121,7 @@ def run_scenario(
             steps=world.step_counts(),
             zoom_windows=[vars(window) for window in world.clock.windows],
             balances=world.balances(),
+            firmware=world.figures(),
         )
         outcome = evaluate(tables, scenario.analytics, scenario.expect, manifest.balances)
         writer.alerts(to_rows(outcome.alerts))

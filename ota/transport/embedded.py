@@ -79,6 +79,7 @@ class EmbeddedBroker:
         )
 
     def start(self) -> None:
+        self._crashed = False
         ready = threading.Event()
         failed: list[BaseException] = []
 
@@ -95,10 +96,13 @@ class EmbeddedBroker:
                 return
             ready.set()
             loop.run_forever()
-            loop.run_until_complete(self._broker.shutdown())
-            for task in asyncio.all_tasks(loop):
+            if not self._crashed:
+                loop.run_until_complete(self._broker.shutdown())
+            left = asyncio.all_tasks(loop)
+            for task in left:
                 task.cancel()
-            loop.run_until_complete(asyncio.sleep(0))
+            if left:
+                loop.run_until_complete(asyncio.wait(left, timeout=1.0))
             loop.close()
 
         self._thread = threading.Thread(target=run, name="embedded-broker", daemon=True)
@@ -114,7 +118,21 @@ class EmbeddedBroker:
             self._thread = None
 
     def kill(self) -> None:
-        """What a crash leaves: nothing, sessions and retained messages lived in memory only."""
+        """As a crash: connections break off at once; sessions and retained messages lived in memory only."""
+        loop = self._loop
+        if loop is None:
+            return
+
+        broker = self._broker
+
+        def break_off() -> None:
+            for server in broker._servers.values() if broker is not None else ():
+                server.instance.close()
+            for transport in list(loop._transports.values()):  # type: ignore[attr-defined]
+                transport.abort()
+
+        self._crashed = True
+        loop.call_soon_threadsafe(break_off)
         self.stop()
 
     def __enter__(self) -> EmbeddedBroker:

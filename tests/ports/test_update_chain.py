@@ -10,10 +10,19 @@ import pytest
 from ota.mcu_model import Mcu, McuConfig
 from ota.testbed import firmware_body
 from twin.adapters.links import RUNGS, Air
-from twin.adapters.updates import Catalogue, Chain, Device, open_office
+from twin.adapters.updates import Chain, Device, Shelf, device_names
+from twin.adapters.workshop import Workshop
 
 START_S = 1_800_000_000.0
 N = 3
+ends = []
+
+
+@pytest.fixture(autouse=True)
+def _clean():
+    yield
+    while ends:
+        ends.pop()()
 
 
 class ModelModem:
@@ -45,16 +54,18 @@ class ModelModem:
 
 
 def make(rung, air=None, connected=()):
-    office, folder = open_office(5, START_S, "bms-a")
+    workshop = Workshop(5, START_S)
+    office = workshop.office
     files = {
         version: office.firmware(version, firmware_body(20_000, edits=edits), security_counter=1)
         for version, edits in (("1.0.0", 0), ("1.1.0", 6))
     }
-    office.release("firmware-1.0.0", files["1.0.0"])
     modem = ModelModem(office, N, files["1.0.0"], connected)
-    devices = [Device(0, k, f"site/rack-{k + 1}/pack-1", modem) for k in range(N)]
-    catalogue = Catalogue(files.__getitem__, lambda changes, counter: b"")
-    chain = Chain(office, folder, devices, catalogue, rung, air or Air(1, 0.2, 32_000.0, 0.0))
+    devices = [Device(0, k, f"site-rack-{k + 1}-pack-1", modem, "pack") for k in range(N)]
+    shelf = Shelf(files.__getitem__, lambda design, changes, counter: b"")
+    chain = Chain(office, devices, shelf, rung, air or Air(1, 0.2, 32_000.0, 0.0))
+    chain.stock("1.0.0")
+    ends.append(workshop.close)
     return chain, modem, files
 
 
@@ -133,3 +144,14 @@ def test_a_connected_pack_is_named_as_waiting_until_it_opens():
         assert not chain.under_way(0, 1)
     finally:
         chain.close()
+
+
+def test_device_ids_are_unique_and_fit_topics_and_certificates():
+    from ota.topics import check_device
+
+    paths = ["a/rack-1/pack-1", "a_b/rack-1/pack-1", "a-b/rack-1/pack-1", f"{'x' * 60}/rack-1/pack-1"]
+    names = device_names(paths)
+    assert len(set(names.values())) == len(paths)
+    for name in names.values():
+        check_device(name)
+    assert names["a/rack-1/pack-1"] == "a-rack-1-pack-1"

@@ -7,15 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import cast
 
-import numpy as np
-
 from twin.adapters.catalogue import PackSheet
-from twin.adapters.firmware_records import TICK_US, Codec, firmware_parameters
-from twin.ports import Bms, BmsCommands, BoolArray, MeasuredFrame
+from twin.adapters.workshop import Workshop
+from twin.ports import Bms
 
-Build = Callable[[PackSheet, int, str], Bms]  # data sheet, n_packs, rate (full or plant)
+DEFAULT_IMAGE = "1.2.0"
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """How the controllers of a shard leave the factory.
+
+    rate : `full` (a tick every 10 ms) or `plant` (one decision per plant step)
+    image : firmware release
+    serials : of each pack, for those that have a serial number
+    workshop : where signed software comes from; None if nothing has to be signed
+    updates : whether the scenario updates them
+    """
+
+    rate: str = "full"
+    image: str = DEFAULT_IMAGE
+    serials: tuple[str, ...] = ()
+    workshop: Workshop | None = None
+    updates: bool = False
+
+
+Build = Callable[[PackSheet, int, Fitting], Bms]  # data sheet, n_packs, how they are fitted
 
 
 @dataclass(frozen=True)
@@ -24,47 +44,39 @@ class BmsRung:
     build: Build
 
 
-class NativeBank:
-    """One NativeBms instance for each pack of a shard, all of one design."""
+def _native(sheet: PackSheet, n_packs: int, fitting: Fitting) -> Bms:
+    from twin.adapters.native_bms import Controllers, NativeBank
 
-    def __init__(self, sheet: PackSheet, n_packs: int, rate: str) -> None:
-        from bms_emulator.native import NativeBms
-
-        self._bms = NativeBms([firmware_parameters(sheet)] * n_packs)
-        self._plant_rate = rate == "plant"
-        self._codec = Codec(sheet, self._bms.frames(), self._bms.outputs)
-        self.state_names, self.fault_names = self._codec.state_names, self._codec.fault_names
-        self.commands = self._codec.commands
-        self.ticks = 0
-        self.modem = None
-
-    def request(self, closed: BoolArray) -> None:
-        self._codec.frames["request"] = np.where(closed, self._codec.close_bit, 0)
-
-    def step(self, frame: MeasuredFrame, dt_us: int) -> BmsCommands:
-        n_ticks, tick_ms = (1, dt_us // 1000) if self._plant_rate else (dt_us // TICK_US, TICK_US // 1000)
-        self._codec.encode(frame, n_ticks)
-        self._bms.step(self._codec.frames, n_ticks, tick_ms)
-        self.ticks += self._bms.n * n_ticks
-        return self._codec.decode()
+    controllers = None
+    if fitting.updates and fitting.workshop is not None:
+        controllers = Controllers(sheet, fitting.image, fitting.serials, fitting.workshop)
+    return cast(Bms, NativeBank(sheet, n_packs, fitting.rate, fitting.image, controllers))
 
 
-def _native(sheet: PackSheet, n_packs: int, rate: str) -> Bms:
-    return cast(Bms, NativeBank(sheet, n_packs, rate))
+def _emulated(sheet: PackSheet, n_packs: int, fitting: Fitting) -> Bms:
+    from twin.adapters.emulated_bms import EmulatedBank
+
+    workshop = fitting.workshop or Workshop(0, 0.0)
+    serials = fitting.serials or tuple(f"pack-{k + 1}" for k in range(n_packs))
+    return cast(Bms, EmulatedBank(sheet, fitting.rate, fitting.image, serials, workshop))
 
 
 RUNGS: dict[str, BmsRung] = {
     "native": BmsRung("the C firmware compiled for this host; for whole fleets", _native),
+    "emulated": BmsRung("the signed image on a cycle-accurate RISC-V controller for each pack", _emulated),
 }
 
 
 def images() -> tuple[str, ...]:
-    """Firmware releases that can be built."""
-    from bms_emulator.firmware.build import SOURCE_DIR
+    """Firmware releases that can be built, good ones first."""
+    from bms_emulator.firmware.releases import release_names
 
-    return tuple(sorted(path.stem for path in (SOURCE_DIR / "releases").glob("*.toml")))
+    return release_names()
 
 
+@lru_cache(maxsize=1)
 def parameters() -> tuple[str, ...]:
     """Names of firmware parameters that an update may change."""
-    return ()
+    from bms_emulator.firmware.paramset import schema
+
+    return tuple(row["name"] for row in schema()["parameters"])

@@ -7,11 +7,9 @@ the world. Keys are made from the scenario's seed.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from twin.adapters.links import RUNGS, Air, BrokerRung, GatewayLink
@@ -23,24 +21,25 @@ SEVERITY = {"success": "info", "failed": "warning", "refused": "warning", "cance
 
 @dataclass(frozen=True)
 class Device:
-    """A pack as the update chain sees it: where it is, its mailbox, what it left the factory with."""
+    """A pack as the update chain sees it: its place, its id on the air, its mailbox, its pack design."""
 
     shard: int
     pack: int
-    path: str
+    name: str
     modem: Modem
+    design: str
 
 
 @dataclass(frozen=True)
-class Catalogue:
-    """What can be ordered: signed files by release name, and parameter sets made on demand.
+class Shelf:
+    """What can be ordered.
 
-    file : release -> signed firmware file
-    parameter_file : (changes, counter) -> signed parameter file
+    firmware : release -> signed file
+    parameters : (pack design, changes, counter) -> signed file
     """
 
-    file: Callable[[str], bytes]
-    parameter_file: Callable[[Mapping[str, int], int], bytes]
+    firmware: Callable[[str], bytes]
+    parameters: Callable[[str, Mapping[str, int], int], bytes]
 
 
 class _Port:
@@ -61,7 +60,6 @@ class _Unit:
     """A gateway agent with what has been told of it."""
 
     device: Device
-    name: str
     host: Any
     link: GatewayLink
     phase: int = 0
@@ -75,14 +73,18 @@ class _Unit:
         self.notes.append(f"{reason.name}: {detail}" if detail else str(reason.name))
 
 
-def device_name(path: str, taken: set[str]) -> str:
-    """`site/rack-1/pack-1` as an id that MQTT topics and certificates take; different for different packs."""
+def device_names(paths: Iterable[str]) -> dict[str, str]:
+    """`site/rack-1/pack-1` as an id that MQTT topics and certificates take, a function of the path alone."""
     from ota.topics import DEVICE_ID
 
-    name = path.replace("/", "-").replace("_", "-")
-    if name in taken or not DEVICE_ID.fullmatch(name):
-        name = f"pack-{len(taken) + 1}"
-    return name
+    names = {}
+    for path in paths:
+        name = path.replace("/", "-")
+        if "_" in name or not DEVICE_ID.fullmatch(name):  # a short digest keeps what is alike apart
+            digest = hashlib.sha256(path.encode()).hexdigest()[:8]
+            name = f"{name.replace('_', '-')[:39]}-{digest}"
+        names[path] = name
+    return names
 
 
 class Chain:
@@ -91,69 +93,70 @@ class Chain:
     def __init__(
         self,
         office: Any,
-        folder: Path,
         devices: Sequence[Device],
-        catalogue: Catalogue,
+        shelf: Shelf,
         broker: str,
         air: Air,
     ) -> None:
         from ota.gateway import AgentHost, MemoryStore, ServerHost
         from ota.topics import SERVER_USER
 
-        self._office, self._folder, self._catalogue = office, folder, catalogue
-        names: dict[str, Device] = {}
-        for device in devices:
-            names[device_name(device.path, set(names))] = device
-        self._broker: BrokerRung = RUNGS[broker].make(list(names))
+        self._office, self._shelf = office, shelf
+        self._broker: BrokerRung = RUNGS[broker].make([device.name for device in devices])
         self._units: dict[tuple[int, int], _Unit] = {}
         self._by_link: dict[Any, _Unit] = {}
         self._server_link = self._broker.link(SERVER_USER)
         self._server = ServerHost(office.server, self._server_link)
-        for name, device in names.items():
-            config, state = office.enrol(name)
-            link = GatewayLink(self._broker.link(name), air, name)
+        for device in devices:
+            config, state = office.enrol(device.name)
+            link = GatewayLink(self._broker.link(device.name), air, device.name)
             host = AgentHost(config, state, link, _Port(device.modem, device.pack), MemoryStore())
-            unit = _Unit(device, name, host, link)
+            unit = _Unit(device, host, link)
             host.log = unit.note
             self._units[device.shard, device.pack] = unit
             self._by_link[link.inner] = unit
         self._connected = False
-        self._running = True
         self._server_events: list[Any] = []
         self._parameter_counter = 1
 
     # ---- orders -------------------------------------------------------------------------------------------
 
+    def stock(self, release: str) -> None:
+        """Put a release into the repository, so that later ones get deltas from it."""
+        self._release(f"firmware-{release}", self._shelf.firmware(release))
+
     def order(
         self, packs: list[tuple[int, int]], image: str | None, parameters: dict[str, int], now_s: float
     ) -> list[UpdateNews]:
         self._office.now_s = now_s
-        names = []
+        firmware = []
         if image is not None:
-            names.append(self._release(f"firmware-{image}", self._catalogue.file(image)))
-        if parameters:
-            self._parameter_counter += 1
-            counter = self._parameter_counter
-            file = self._catalogue.parameter_file(parameters, counter)
-            names.append(self._release(f"parameters-{counter}", file))
-        full = sum(len(self._office.releases[name].file) for name in names)
-        targets = [self._office.releases[name].name for name in names]
+            self.stock(image)
+            firmware.append(f"firmware-{image}")
+        counter = self._parameter_counter = self._parameter_counter + bool(parameters)
         news = []
         for key in packs:
             unit = self._units[key]
-            deployment, messages = self._office.server.order(unit.name, targets, now_s)
+            names = list(firmware)
+            if parameters:
+                design = unit.device.design
+                names.append(f"parameters-{design}-{counter}")
+                self._release(names[-1], self._shelf.parameters(design, parameters, counter))
+            releases = [self._office.releases[name] for name in names]
+            deployment, messages = self._office.server.order(
+                unit.device.name, [release.name for release in releases], now_s
+            )
             self._server.send(messages)
-            unit.ordered, unit.full_bytes = deployment.id, full
-            news.append(self._news(unit, "update_ordered", "info", full, "B", ", ".join(names)))
+            unit.ordered, unit.full_bytes = deployment.id, sum(len(release.file) for release in releases)
+            news.append(self._news(unit, "update_ordered", "info", unit.full_bytes, "B", ", ".join(names)))
         return news
 
-    def _release(self, name: str, file: bytes) -> str:
-        """Into the repository once, with deltas from every earlier release of its kind."""
+    def _release(self, name: str, file: bytes) -> None:
+        """Into the repository once, with deltas from the earlier releases of its kind."""
         if name not in self._office.releases:
-            kind = name.partition("-")[0]
-            bases = [known for known in self._office.releases if known.startswith(f"{kind}-")]
+            kind = name.rpartition("-")[0]
+            bases = [known for known in self._office.releases if known.rpartition("-")[0] == kind]
             self._office.release(name, file, bases)
-        return name
 
     # ---- talking ------------------------------------------------------------------------------------------
 
@@ -204,7 +207,6 @@ class Chain:
             self._broker.start()
         else:
             self._broker.kill()
-        self._running = running
 
     # ---- what the world asks ------------------------------------------------------------------------------
 
@@ -268,7 +270,6 @@ class Chain:
     def close(self) -> None:
         self._broker.close()
         self._office.server.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def sorted_by_device(events: list[Any]) -> list[Any]:
@@ -278,11 +279,3 @@ def sorted_by_device(events: list[Any]) -> list[Any]:
     link = [event for event in events if not isinstance(event, Incoming)]
     rest = [event for event in events if isinstance(event, Incoming)]
     return link + sorted(rest, key=lambda event: event.topic.split("/")[2])
-
-
-def open_office(seed: int, now_s: float, hardware: str) -> tuple[Any, Path]:
-    """A fresh office in a folder of its own, which `Chain.close` removes."""
-    from ota.office import Office
-
-    folder = Path(tempfile.mkdtemp(prefix="twin-updates-"))
-    return Office(folder / "office", seed=seed, now_s=now_s, hardware=hardware), folder

@@ -95,6 +95,7 @@ class CellChoice:
 @dataclass(frozen=True, kw_only=True)
 class BmsChoice:
     model: str = word("rung of the BMS ladder", names="bms_models", default="native")
+    image: str = word("firmware release it leaves the factory with", names="images", default="1.2.0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,6 +67,7 @@ class Manifest:
     zoom_windows: list[dict[str, Any]] = field(default_factory=list)  # {"start_us", "end_us", "reasons"}
     code_names: dict[str, dict[str, str]] = field(default_factory=dict)  # column -> code or bit -> name
     balances: dict[str, dict[str, float]] = field(default_factory=dict)
+    firmware: dict[str, dict[str, float]] = field(default_factory=dict)  # design, or 'updates' -> figures
     summary: dict[str, dict[str, Any]] = field(default_factory=dict)
     scores: list[dict[str, Any]] = field(default_factory=list)  # one row per detector
     expectations: list[Expectation] = field(default_factory=list)

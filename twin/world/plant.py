@@ -144,6 +144,7 @@ class World:
     measured_period_us: int
     truth_period_us: int
     updates: UpdateDesk | None = None
+    clean_up: Callable[[], None] = lambda: None  # removes what lies outside this process's memory
     steps: int = 0
 
     def run(self, writer: RunWriter, progress: Callable[[int], None] | None = None) -> None:
@@ -167,6 +168,23 @@ class World:
             for shard in self.shards:
                 if shard.abuse is not None:
                     shard.abuse.close()
+
+    def close(self) -> None:
+        """End brokers, processes and temporary folders; the world cannot run after it."""
+        if self.updates is not None:
+            self.updates.chain.close()
+        self.clean_up()
+
+    def figures(self) -> dict[str, dict[str, float]]:
+        """What the controllers of each kind measured about themselves, by pack design."""
+        found: dict[str, dict[str, float]] = {}
+        for shard in self.shards:
+            figures = shard.bms.figures()
+            if figures:
+                found[shard.design] = figures
+        if self.updates is not None:
+            found["updates"] = self.updates.chain.traffic()
+        return found
 
     def balances(self) -> dict[str, dict[str, float]]:
         """Energy and charge of the run so far (see balance.py)."""
