@@ -32,6 +32,7 @@ TABLE_SOC = np.array([0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.
 TABLE_TEMPERATURE_K = np.array([-20.0, -10.0, 0.0, 10.0, 25.0, 40.0, 55.0]) + 273.15
 # Of a cell whose identification states no residual: what a careful fit of a drive cycle leaves.
 RESIDUAL_V = 0.012
+SMALLEST_RESIDUAL_V = 0.008
 OUTSIDE_FACTOR = 2.0  # how far a figure may leave the identified ones at temperatures outside
 
 
@@ -55,13 +56,15 @@ class CompactTables:
 
 
 def residual_V(design: CellDesign) -> FloatArray:
-    """(n_temperatures,) residual of the identification at each temperature of the cell's table."""
-    return np.array(
-        [
-            1e-3 * design.fit.get(f"rmse_{kelvin - 273.15:.0f}degC_mV", 1e3 * RESIDUAL_V)
-            for kelvin in design.table_temperature_K
-        ]
-    )
+    """(n_temperatures,) residual of the identification at each temperature of the cell's table.
+
+    Never below SMALLEST_RESIDUAL_V: a fit of gentle pulses leaves 2 mV and says nothing about a hard load.
+    """
+    found = [
+        1e-3 * design.fit.get(f"rmse_{kelvin - 273.15:.0f}degC_mV", 1e3 * RESIDUAL_V)
+        for kelvin in design.table_temperature_K
+    ]
+    return np.maximum(found, SMALLEST_RESIDUAL_V)
 
 
 def compact_tables(design: CellDesign) -> CompactTables:
