@@ -53,10 +53,22 @@ def _semi_empirical(plan: AgeingPlan, pace: FloatArray, soc: FloatArray, kelvin:
     return cast(Ageing, bank)
 
 
+def _pybamm(plan: AgeingPlan, pace: FloatArray, soc: FloatArray, kelvin: FloatArray) -> Ageing | None:
+    from pack_models.ageing.pybamm_cell import PybammAgeing
+
+    cell = PybammAgeing(soc, refresh_every_s=REFRESH_EVERY_S)
+    if plan.stored_s > 0.0:
+        cell.accumulate(soc, kelvin, plan.stored_s)
+    return cast(Ageing, cell)
+
+
 RUNGS: dict[str, AgeingRung] = {
     "none": AgeingRung("cells stay as they are", _none),
     "semi_empirical": AgeingRung(
         "published calendar and cycle laws; `parameters` names the cell", _semi_empirical, True
+    ),
+    "pybamm": AgeingRung(
+        "SEI, plating and loss of material of one PyBaMM cell (OKane2022), shared by all; for audits", _pybamm
     ),
 }
 
