@@ -1,12 +1,14 @@
 """Real updates on the emulated board: 1.0.0 to 1.1.0 by delta, and to a release that crashes at boot.
 
-The office, the server and the gateway agent of ``ota`` on one side, the firmware built from its sources on
-the other, mailbox frames between them; the battery is connected and discharging, every RT deadline is kept.
+The office, the server and the gateway agent of ``ota`` on one side, mosquitto between them (the memory link
+where it is missing), the firmware built from its sources on the other side of the mailbox; the battery is
+connected and discharging, every RT deadline is kept.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,18 @@ from bms_emulator.firmware.package import WINDOW, Identity
 from bms_emulator.firmware.releases import load_release
 from bms_emulator.firmware.target import Program, build_program
 from ota import image
+from ota.gateway import ServerHost
 from ota.image import FLAG_ROM_FIXED, Version
 from ota.mcu_model import McuConfig, PowerCutError
-from ota.testbed import Testbed, Unit
+from ota.testbed import Testbed
+from ota.topics import SERVER_USER
+from ota.transport import mosquitto
+from ota.transport.settle import Settler
 
 pytest.importorskip("ziglang", reason="ziglang compiles the firmware")
+pytest.importorskip("paho.mqtt", reason="needs the extra [mqtt]")
+from ota.transport.mqtt import Address, Hub
+
 STEP_S = 0.02
 
 
@@ -97,28 +106,85 @@ def body(name: str) -> bytes:
     return build_program("app", load_release(name).flags).body
 
 
-def make_world(folder: Path, rom: Program, new: str) -> tuple[Testbed, Unit, Any]:
-    """A device with 1.0.0, and the release `new` as file and as delta."""
-    BoardController.rom = rom
-    bed = Testbed(folder, slot_size=256 * 1024, controller=BoardController)
-    for name, bases in (("1.0.0", ()), (new, ("1.0.0",))):
-        file = image.build(
-            body(name),
-            version=Version.parse(load_release(name).version),
-            key=bed.keys["image"],
-            security_counter=1,
-            vendor_id=bed.vendor_id,
-            class_id=bed.class_id,
-            flags=FLAG_ROM_FIXED,
-            load_address=WINDOW,
+class World:
+    """A device with 1.0.0, and the release `new` as file and as delta.
+
+    The broker comes to rest before the clock moves, so a run over mosquitto repeats."""
+
+    def __init__(self, folder: Path, rom: Program, new: str, real: bool) -> None:
+        BoardController.rom = rom
+        self.bed = bed = Testbed(folder, slot_size=256 * 1024, controller=BoardController)
+        for name, bases in (("1.0.0", ()), (new, ("1.0.0",))):
+            file = image.build(
+                body(name),
+                version=Version.parse(load_release(name).version),
+                key=bed.keys["image"],
+                security_counter=1,
+                vendor_id=bed.vendor_id,
+                class_id=bed.class_id,
+                flags=FLAG_ROM_FIXED,
+                load_address=WINDOW,
+            )
+            bed.release(name, file, list(bases))
+        self.hub: Hub | None = None
+        link = None
+        if real and mosquitto.find() is not None:
+            self.broker = mosquitto.Mosquitto(folder / "b", passwords={SERVER_USER: "p", "dev-1": "p"})
+            self.hub = Hub()
+            address = Address(self.broker.port, password="p")
+            bed.server_host.link.close()
+            bed.server_host = ServerHost(bed.server, self.hub.link(address, SERVER_USER))
+            link = self.hub.link(address, "dev-1")
+        self.unit = bed.add_unit("dev-1", bed.releases["1.0.0"].file, link=link)
+        self.mcu: Any = self.unit.mcu
+        host, device = bed.server_host, self.unit.host
+        self.settler = Settler(
+            [
+                (host.link, lambda events: host.on_link(events, bed.now_s)),
+                (device.link, lambda events: device.on_link(events, bed.now_s)),
+            ]
         )
-        bed.release(name, file, list(bases))
-    unit = bed.add_unit("dev-1", bed.releases["1.0.0"].file)
-    return bed, unit, unit.mcu
+        self.settle()
+
+    def settle(self) -> None:
+        if self.hub is None:
+            self.bed.settle()
+        else:
+            self.settler.settle()
+
+    def run(self, seconds: int, battery_s: float, until: Callable[[], bool]) -> None:
+        """Second by second; the battery lives `battery_s` of each beside what the mailbox takes."""
+        for _ in range(seconds):
+            self.bed.now_s += 1.0
+            self.unit.host.mailbox(self.bed.now_s)
+            self.unit.host.tick(self.bed.now_s)
+            self.settle()
+            self.mcu.advance(battery_s)
+            if until():
+                return
+
+    def close(self) -> None:
+        if self.hub is not None:
+            self.hub.close()
+            self.broker.stop()
 
 
-def test_update_by_delta_while_the_battery_runs(tmp_path: Path, rom: Program) -> None:
-    bed, unit, mcu = make_world(tmp_path, rom, "1.1.0")
+@pytest.fixture
+def worlds(tmp_path: Path, rom: Program) -> Iterator[Callable[[str, bool], World]]:
+    made: list[World] = []
+
+    def make(new: str, real: bool) -> World:
+        made.append(World(tmp_path, rom, new, real))
+        return made[-1]
+
+    yield make
+    for world in made:
+        world.close()
+
+
+def test_update_by_delta_while_the_battery_runs(worlds: Callable[[str, bool], World]) -> None:
+    world = worlds("1.1.0", True)
+    bed, unit, mcu = world.bed, world.unit, world.mcu
     mcu.advance(6.0)
     assert mcu.board.contactors & 3 == 3
     new = bed.releases["1.1.0"]
@@ -126,11 +192,7 @@ def test_update_by_delta_while_the_battery_runs(tmp_path: Path, rom: Program) ->
     row = bed.server.deployments[deployment]
 
     # Downloaded and staged with contactors closed; then it waits, and says why.
-    for _ in range(60):
-        bed.run(1.0)
-        mcu.advance(0.2)
-        if any(name == "DEFER_CONTACTORS" for name, _ in unit.notes):
-            break
+    world.run(60, 0.2, lambda: any(name == "DEFER_CONTACTORS" for name, _ in unit.notes))
     assert any(name == "DEFER_CONTACTORS" for name, _ in unit.notes), unit.notes
     assert mcu.board.contactors & 3 == 3
     assert [what for _, what in mcu.board.log] == ["power on"]
@@ -138,11 +200,7 @@ def test_update_by_delta_while_the_battery_runs(tmp_path: Path, rom: Program) ->
 
     # Disconnected: the update goes through, confirmed after the self test of the new firmware.
     mcu.request = 0
-    for _ in range(80):
-        bed.run(1.0)
-        mcu.advance(0.5)
-        if bed.server.deployments[deployment].outcome.terminal:
-            break
+    world.run(80, 0.5, lambda: bed.server.deployments[deployment].outcome.terminal)
     assert bed.server.deployments[deployment].outcome.value == "success", unit.notes
     log = [what for _, what in mcu.board.log]
     assert log == ["power on", "software 1"]
@@ -167,17 +225,14 @@ def test_update_by_delta_while_the_battery_runs(tmp_path: Path, rom: Program) ->
     )
 
 
-def test_b9_crash_at_boot_goes_back_and_is_told(tmp_path: Path, rom: Program) -> None:
+def test_b9_crash_at_boot_goes_back_and_is_told(worlds: Callable[[str, bool], World]) -> None:
     """The new firmware dies before its agent starts: three boots, then the old one, and the server knows."""
-    bed, unit, mcu = make_world(tmp_path, rom, "crash_at_boot")
+    world = worlds("crash_at_boot", False)
+    bed, unit, mcu = world.bed, world.unit, world.mcu
     mcu.request = 0
     mcu.advance(1.0)
     deployment = bed.order("dev-1", "crash_at_boot")
-    for _ in range(120):
-        bed.run(1.0)
-        mcu.advance(0.2)
-        if bed.server.deployments[deployment].outcome.terminal:
-            break
+    world.run(120, 0.2, lambda: bed.server.deployments[deployment].outcome.terminal)
     row = bed.server.deployments[deployment]
     assert (row.outcome.value, row.reason.name) == ("failed", "ROLLED_BACK"), (row, unit.notes)
     assert ("ROLLED_BACK", "BOOT_ATTEMPTS") in unit.notes
