@@ -25,6 +25,7 @@ from twin.ports import FloatArray
 from twin.scenario.profiles import Profile, load_profile, profile_names, synthesise
 from twin.scenario.schema import (
     AgeingChoice,
+    Converter,
     Known,
     PackFacts,
     ProfileSpec,
@@ -330,9 +331,7 @@ def _shard(
             pack_start=pack_start,
             site=np.array([rack.site for rack in racks], dtype=np.int64),
             converter_power_W=np.array(rated_W, dtype=float),
-            converter_loss=np.array(
-                [[c.no_load_loss, c.proportional_loss, c.quadratic_loss] for c in converters], dtype=float
-            ),
+            converter_map=_converter_maps(converters),
         ),
         link=LinkVoltages(len(racks), sheet.precharge_time_constant_s),
         nominal_energy_J=np.full(n_packs, sheet.energy_J),
@@ -349,6 +348,21 @@ def _shard(
 
 def _ageing_plan(choice: AgeingChoice) -> AgeingPlan:
     return AgeingPlan(choice.model, choice.parameters, choice.knee_cycles, choice.stored_s)
+
+
+def _converter_maps(converters: list[Converter]) -> FloatArray:
+    """(n_racks, n_rows, 4) DC voltage and loss terms; short maps repeat their last row."""
+    maps = []
+    for c in converters:
+        rows = c.map or (c,)
+        maps.append(
+            [
+                [getattr(row, "voltage_V", 0.0), row.no_load_loss, row.proportional_loss, row.quadratic_loss]
+                for row in rows
+            ]
+        )
+    longest = max(map(len, maps))
+    return np.array([rows + rows[-1:] * (longest - len(rows)) for rows in maps], dtype=float)
 
 
 def _draw(

@@ -6,6 +6,7 @@ on discharge (out of the battery), site load is positive when consumed, PV is po
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -311,8 +312,28 @@ class RackGroup:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LossesAt:
+    """Losses of the converter at one DC voltage, of rated power: a row of its efficiency map."""
+
+    voltage_V: float = quantity("voltage", "on the DC side", key="voltage", above=0.0)
+    no_load_loss: float = quantity(
+        "fraction", "constant while running", key="no_load_loss", minimum=0.0, maximum=0.2
+    )
+    proportional_loss: float = quantity(
+        "fraction", "per unit of power", key="proportional_loss", minimum=0.0, maximum=0.3
+    )
+    quadratic_loss: float = quantity(
+        "fraction", "at rated power, growing with its square", key="quadratic_loss", minimum=0.0, maximum=0.3
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Converter:
-    """The power converter (PCS) of each rack: no-load, proportional and quadratic losses of rated power."""
+    """The power converter (PCS) of each rack: no-load, proportional and quadratic losses of rated power.
+
+    With `map`, the losses are interpolated between its rows over the DC voltage, and stay at the nearest
+    row beyond them.
+    """
 
     power_W: float | None = quantity(
         "power",
@@ -340,6 +361,14 @@ class Converter:
         minimum=0.0,
         maximum=0.3,
     )
+    map: tuple[LossesAt, ...] = sections("losses at growing DC voltages, instead of the three", of=LossesAt)
+
+    def mistakes(self) -> list[tuple[str, str]]:
+        """Called by the loader when every field is well-formed."""
+        volts = [row.voltage_V for row in self.map]
+        if any(b <= a for a, b in itertools.pairwise(volts)):
+            return [("map", "voltages of the rows must grow")]
+        return []
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin.ports import Ageing, Bms, BoolArray, CellBank, FloatArray, IntArray, PackThermal, Propagation
-from twin.world.rack import LinkVoltages, settle_racks, split_power
+from twin.world.rack import LinkVoltages, loss_terms, settle_racks, split_power
 from twin.world.sensors import HousingTruth, SensorBank
 
 COLLAPSED_RESISTANCE = (
@@ -41,7 +41,12 @@ class RackPlan:
     pack_start: IntArray
     site: IntArray
     converter_power_W: FloatArray
-    converter_loss: FloatArray  # (n_racks, 3): no_load, proportional, quadratic
+    # (n_racks, n_rows, 4): DC voltage, no_load, proportional, quadratic; voltages grow or repeat the last
+    converter_map: FloatArray
+
+    def converter_loss(self, pack_voltage_V: FloatArray) -> FloatArray:
+        """(n_racks, 3) the three terms at the voltage of each rack's first pack."""
+        return loss_terms(self.converter_map, pack_voltage_V[self.pack_start[:-1]])
 
 
 @dataclass
@@ -121,11 +126,12 @@ class PackShard:
         self.connected[:] = self._main_closed(commands.main_closed)
         # 1. The request, limited by what the BMS allowed at the last step.
         temperature_K = self.thermal.temperature_K
+        converter_loss = self.racks.converter_loss(self.cells.pack_voltage_V)
         emf_V, resistance_ohm = self.cells.thevenin(temperature_K, dt_s)
         split_power(
             self.rack_request_W,
             self.racks.converter_power_W,
-            self.racks.converter_loss,
+            converter_loss,
             self.racks.pack_start,
             emf_V,
             resistance_ohm,
@@ -162,7 +168,7 @@ class PackShard:
         commands = self.bms.step(frame, dt_us)
         settle_racks(
             self.racks.converter_power_W,
-            self.racks.converter_loss,
+            converter_loss,
             self.racks.pack_start,
             self.connected,
             self._main_closed(commands.main_closed),

@@ -6,7 +6,8 @@ limits of the packs bound the bus voltage from both sides, so one clamp honours 
 
 The converter loses power = rated * (no_load + proportional * |p| + quadratic * p^2), p = AC power /
 rated, the usual three-term efficiency model of inverters (e.g. Schmidt and Sauer 1996); it covers the
-loss from the DC side, discharge positive on both sides.
+loss from the DC side, discharge positive on both sides. The three terms may depend on the DC voltage: the
+rows of an efficiency map, interpolated.
 """
 
 from __future__ import annotations
@@ -17,6 +18,23 @@ import numpy as np
 from numba import njit
 
 from twin.ports import BoolArray, FloatArray, IntArray
+
+
+@njit(cache=True)
+def loss_terms(rows: FloatArray, voltage_V: FloatArray) -> FloatArray:
+    """(n_racks, 3) loss terms at each rack's voltage, between the rows (n_racks, n_rows, 4) of its map."""
+    n_racks, n_rows = rows.shape[0], rows.shape[1]
+    out = np.empty((n_racks, 3))
+    for rack in range(n_racks):
+        k = 0
+        while k < n_rows - 2 and voltage_V[rack] > rows[rack, k + 1, 0]:
+            k += 1
+        low, high = rows[rack, k], rows[rack, min(k + 1, n_rows - 1)]
+        span = high[0] - low[0]
+        share = min(max((voltage_V[rack] - low[0]) / span, 0.0), 1.0) if span > 0.0 else 0.0
+        for term in range(3):
+            out[rack, term] = low[term + 1] + share * (high[term + 1] - low[term + 1])
+    return out
 
 
 @njit(cache=True)

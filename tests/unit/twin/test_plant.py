@@ -196,3 +196,16 @@ def test_a_module_beyond_its_onset_belongs_to_the_abuse_model(tmp_path):
     assert balances["energy_residual"] < 1e-9
     assert balances["charge_residual"] < 1e-9
     assert balances["abuse_energy_heat_in_J"] > 1e3
+
+
+def test_efficiency_map_of_the_converter(tmp_path):
+    """Losses of the row that stands at the bus voltage, 52 V, not of those far from it."""
+    rows = (
+        "sites.0.converter={power: 1 kW, map: [{voltage: 50 V, no_load_loss: 10 %, proportional_loss: 0, "
+        "quadratic_loss: 0}, {voltage: 60 V, no_load_loss: 20 %, proportional_loss: 0, quadratic_loss: 0}]}"
+    )
+    world, tables = simulate(tmp_path, BASE, rows)
+    volts = world.shards[0].cells.pack_voltage_V
+    expected = (100.0 + 10.0 * (volts - 50.0)).sum()
+    assert tables["meter"]["converter_loss_W"].iloc[-1] == pytest.approx(expected, rel=1e-3)
+    assert world.balances()["all"]["energy_residual"] < 1e-9

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twin.world.rack import LinkVoltages, ac_from_dc_W, converter_loss_W, settle_racks, split_power
+from twin.world.rack import (
+    LinkVoltages,
+    ac_from_dc_W,
+    converter_loss_W,
+    loss_terms,
+    settle_racks,
+    split_power,
+)
 
 RATED = np.array([50e3])
 LOSS = np.array([[0.004, 0.008, 0.012]])
@@ -99,3 +106,21 @@ def test_link_charges_through_the_precharge_resistor():
     assert seen[0] == pytest.approx(400 * (1 - math.exp(-1.0 / 0.5)), rel=0.02)
     assert link.step(rack, voltage, on, off, 0.1)[0] == 400.0
     assert 0 < link.step(rack, voltage, off, off, 60.0)[0] < 400.0 * 0.4
+
+
+def test_map_over_the_dc_voltage():
+    """Between the rows, at the nearest one beyond them, whatever the number of rows."""
+    rows = np.array(
+        [
+            [[600.0, 0.004, 0.01, 0.02], [800.0, 0.008, 0.02, 0.04], [900.0, 0.008, 0.02, 0.06]],
+            [[0.0, 0.001, 0.002, 0.003]] * 3,
+        ]
+    )
+    for volts, expected in (
+        (500.0, [0.004, 0.01, 0.02]),
+        (700.0, [0.006, 0.015, 0.03]),
+        (875.0, [0.008, 0.02, 0.055]),
+        (1200.0, [0.008, 0.02, 0.06]),
+    ):
+        terms = loss_terms(rows, np.array([volts, volts]))
+        np.testing.assert_allclose(terms, [expected, [0.001, 0.002, 0.003]], rtol=1e-12)
