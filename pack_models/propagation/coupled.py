@@ -21,8 +21,8 @@ import numpy as np
 from .case import Case, parse_case
 from .errors import CaseError
 from .kernel import Rates
-from .kinetics import pathways
-from .session import PATHWAYS, SessionModel, Step, open_session
+from .kinetics import PATHWAYS, pathways
+from .session import SessionModel, Step, open_session
 
 SHORTEST_US, LONGEST_US, GRID_US = 500_000, 2_000_000, 100_000
 CHANGE_K = 2.0  # a window is chosen so that no cell's mean moves by more

@@ -240,12 +240,14 @@ def parse_set(data: Any, name: str, path: str, problems: list[str]) -> KineticSe
         s.problem("inevitable_C", "must lie above onset_C")
     s.finish()
     g = r.mapping("gas")
-    shares = g.get("shares") or {}
+    share = g.mapping("shares")
+    shares = {name: share.number(name, low=0.0, high=1.0) for name in PATHWAYS if share.has(name)}
+    share.finish()
     gas = Gas(
         g.number("mol_per_m3", 0.0, low=0.0, high=1e6),
         g.number("headspace_fraction", 0.1, low=0.0, high=1.0, low_open=True),
         g.number("vent_opens_Pa", 1e6, low=1.013e5, low_open=True),
-        {str(k): float(v) for k, v in shares.items()} if isinstance(shares, Mapping) else {},
+        shares,
         g.text("source", ""),
     )
     g.finish()

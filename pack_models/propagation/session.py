@@ -22,13 +22,12 @@ from .case import Case, parse_case
 from .errors import CaseError, PropagationError
 from .events import ATMOSPHERE_PA, GAS_CONSTANT, SHORTED
 from .fem import FemRun
-from .kinetics import pathways
+from .kinetics import PATHWAYS, pathways
 from .march import March, StepRules
 from .problem import vertex_index
 from .run import network_march, resolution_warning
 
 SessionModel = Literal["network", "fem", "lumped"]
-PATHWAYS = ("sei", "anode", "cathode", "electrolyte", "separator", "short", "other")
 
 
 @dataclass(frozen=True)
@@ -105,9 +104,8 @@ class Session:
                 ).ravel()
                 problem.initial_K = values
                 self._march = March(problem, self._march.conduction, self._march.rules)
-        self._paths = [pathways(case.sets[s]) for s in case.cell_set]
-        self._heat_J_m3 = [self.case.tables().heat_J_m3[s] for s in case.cell_set]
-        self._extent = np.zeros((n, self._heat_J_m3[0].size if n else 0))
+        self._meaning = _Meaning.of(case)
+        self._extent = np.zeros_like(self._meaning.heat_J_m3)
         self._vented, self._collapsed, self._runaway = (np.zeros(n, dtype=bool) for _ in range(3))
         self._ambient = np.array([b.ambient_K for b in case.boundaries])
         self._follows = np.array([b.follows_ambient for b in case.boundaries], dtype=bool)
@@ -193,38 +191,21 @@ class Session:
     def _describe(
         self, dt_s: float, mean: np.ndarray, peak: np.ndarray, extent: np.ndarray, energy: dict[str, float]
     ) -> Step:
-        n = self.case.n_cells
-        conversion, sos = np.zeros((n, len(PATHWAYS))), np.ones(n)
-        gas, pressure, heat = np.zeros(n), np.zeros(n), np.zeros(n)
-        for i in range(n):
-            use, paths = self.case.sets[self.case.cell_set[i]], self._paths[i]
-            k, m = use.kinetics, len(paths.reaction)
-            alpha = paths.conversion(extent[i, :m])
-            by_path = paths.by_pathway(alpha)
-            for name, value in by_path.items():
-                conversion[i, PATHWAYS.index(name)] = value
-            sos[i] = float(paths.state_of_safety(alpha, mean[i], k.safety)) if m else 1.0
-            made = k.gas.mol_per_m3 * sum(
-                k.gas.shares.get(name, 0.0) * float(v) for name, v in by_path.items()
-            )
-            inside = (
-                ATMOSPHERE_PA * mean[i] / self.case.initial_K
-                + made * GAS_CONSTANT * mean[i] / k.gas.headspace_fraction
-            )
-            self._vented[i] |= bool(k.gas.mol_per_m3 > 0 and inside >= k.gas.vent_opens_Pa)
-            pressure[i] = ATMOSPHERE_PA if self._vented[i] else inside
-            gas[i] = made * self.cell_volume_m3[i] if self._vented[i] else 0.0
-            # Voltage and electric energy go together: at the short's own start where the set has one.
-            if "short" in by_path:
-                failed = conversion[i, PATHWAYS.index("short")] > SHORTED
-            else:
-                failed = peak[i] >= k.safety.separator_collapse_K
-            self._collapsed[i] |= bool(m and failed)
-            heat[i] = (
-                float(((extent[i] - self._extent[i]) * self._heat_J_m3[i]).sum())
-                * self.cell_volume_m3[i]
-                / dt_s
-            )
+        m = self._meaning
+        alpha = np.clip(extent * m.per_extent, 0.0, 1.0)
+        conversion = np.einsum("nr,nrp->np", alpha, m.pathway_share)
+        over = np.maximum(0.0, mean - m.onset_K) / m.onset_to_inevitable_K
+        sos = np.clip(1.0 - (alpha * m.safety_weight).sum(axis=1) - m.temperature_weight * over, 0.0, 1.0)
+        made = m.gas_mol_m3 * (conversion * m.gas_share).sum(axis=1)
+        inside = ATMOSPHERE_PA * mean / self.case.initial_K + made * GAS_CONSTANT * mean / m.headspace
+        self._vented |= (m.gas_mol_m3 > 0) & (inside >= m.vent_opens_Pa)
+        pressure = np.where(self._vented, ATMOSPHERE_PA, inside)
+        gas = np.where(self._vented, made * self.cell_volume_m3, 0.0)
+        # Voltage and electric energy go together: at the short's own start where the set has one.
+        shorted = conversion[:, PATHWAYS.index("short")] > SHORTED
+        self._collapsed |= m.reacts & np.where(m.has_short, shorted, peak >= m.collapse_K)
+        released_J_m3 = ((extent - self._extent) * m.heat_J_m3).sum(axis=1)
+        heat = released_J_m3 * self.cell_volume_m3 / dt_s
         self._runaway |= mean >= self.case.limits.runaway_K
         self._extent = extent.copy()
         return Step(
@@ -284,6 +265,70 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@dataclass(frozen=True)
+class _Meaning:
+    """What the extents of every cell mean, as arrays: (n_cells, reactions) or (n_cells,).
+
+    Parameters
+    ----------
+    per_extent : one over the largest extent; pathway_share : (n_cells, reactions, pathways) by heat
+    """
+
+    per_extent: np.ndarray
+    pathway_share: np.ndarray
+    safety_weight: np.ndarray
+    heat_J_m3: np.ndarray
+    gas_share: np.ndarray
+    gas_mol_m3: np.ndarray
+    headspace: np.ndarray
+    vent_opens_Pa: np.ndarray
+    onset_K: np.ndarray
+    onset_to_inevitable_K: np.ndarray
+    temperature_weight: np.ndarray
+    collapse_K: np.ndarray
+    reacts: np.ndarray
+    has_short: np.ndarray
+
+    @classmethod
+    def of(cls, case: Case) -> _Meaning:
+        """From the kinetic sets of a case's cells."""
+        n, heat = case.n_cells, case.tables().heat_J_m3[case.cell_set]
+        width, count = heat.shape[1], len(PATHWAYS)
+        per_extent, weight = np.zeros((n, width)), np.zeros((n, width))
+        share, gas_share = np.zeros((n, width, count)), np.zeros((n, count))
+        reacts, has_short = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+        for i, use in enumerate(case.sets[s] for s in case.cell_set):
+            paths = pathways(use)
+            m = len(paths.reaction)
+            reacts[i], has_short[i] = m > 0, "short" in paths.pathway
+            per_extent[i, :m] = np.where(
+                paths.extent_end > 0, 1.0 / np.where(paths.extent_end > 0, paths.extent_end, 1.0), 0.0
+            )
+            weight[i, :m] = paths.weight
+            for k, one in enumerate(np.eye(m)):
+                for name, value in paths.by_pathway(one).items():
+                    share[i, k, PATHWAYS.index(name)] = value
+            for name, value in use.kinetics.gas.shares.items():
+                gas_share[i, PATHWAYS.index(name)] = value
+        kinds = [case.sets[s].kinetics for s in case.cell_set]
+        return cls(
+            per_extent,
+            share,
+            weight,
+            heat,
+            gas_share,
+            np.array([k.gas.mol_per_m3 for k in kinds]),
+            np.array([k.gas.headspace_fraction for k in kinds]),
+            np.array([k.gas.vent_opens_Pa for k in kinds]),
+            np.array([k.safety.onset_K for k in kinds]),
+            np.array([k.safety.inevitable_K - k.safety.onset_K for k in kinds]),
+            np.where(reacts, [k.safety.weight for k in kinds], 0.0),
+            np.array([k.safety.separator_collapse_K for k in kinds]),
+            reacts,
+            has_short,
+        )
 
 
 def _between(initial_K: np.ndarray, start: np.ndarray) -> np.ndarray:

@@ -12,8 +12,9 @@ import yaml
 
 from pack_models.propagation.case import load_case, parse_case
 from pack_models.propagation.errors import CaseError, PropagationError
+from pack_models.propagation.kinetics import PATHWAYS
 from pack_models.propagation.run import run_case
-from pack_models.propagation.session import PATHWAYS, open_session
+from pack_models.propagation.session import open_session
 
 SMALL: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("two_cells.yaml").read_text(encoding="utf-8"))
 QUIET = parse_case({k: v for k, v in SMALL.items() if k != "triggers"}, "quiet")
