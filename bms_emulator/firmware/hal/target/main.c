@@ -78,16 +78,12 @@ static void crash(void) { *(volatile uint32_t *)0xFFFFFFF0u = 0; } /* nothing an
 
 void trap_timer(void) {
     const uint32_t begin = cycles();
-    const uint32_t late = clocks() >= next_tick + TICK_CLOCKS;
     if (!asleep) {
         const uint32_t fresh = afe_read(&frame);
         ++stats.ticks;
         /* The battery is judged from the first sample on; if none comes, its absence is a fault like any other. */
         started |= fresh != 0 || stats.ticks > FIRST_SAMPLE_TICKS;
         if (started) {
-            if (late) {
-                bms_note_overrun(&bms);
-            }
             bms_tick(&bms, &frame, BMS_TICK_MS);
             outputs_write(&bms);
         }
@@ -98,6 +94,7 @@ void trap_timer(void) {
     next_tick += TICK_CLOCKS;
     if (clocks() >= next_tick) {
         ++stats.overruns;
+        bms_note_overrun(&bms); /* the next tick shows it */
     }
     set_timer(next_tick);
     const uint32_t spent = cycles() - begin;
