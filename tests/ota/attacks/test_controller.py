@@ -149,6 +149,55 @@ def test_b8_lower_counter_is_refused_before_flash_is_touched(bench: Bench) -> No
     slot_unchanged(bench.mcu, before)
 
 
+def test_b7_linked_for_another_address(bench: Bench) -> None:
+    """Position dependent, for an address that this slot does not appear at: refused before the switch."""
+    fixed = image.build(
+        NEW,
+        version=image.Version(1, 1, 0),
+        key=bench.bed.keys["image"],
+        security_counter=2,
+        vendor_id=bench.bed.vendor_id,
+        class_id=bench.bed.class_id,
+        flags=image.FLAG_ROM_FIXED,
+        load_address=0x2000_0000,
+    )
+    signed = bench.signed(fixed)
+    stage(bench, signed, fixed)
+    assert activate(bench, signed) is Reason.LOAD_ADDRESS
+    assert bench.status().phase is frames.McuPhase.IDLE
+    assert bench.mcu.power_on()
+    assert bench.status().firmware_digest == hashlib.sha256(bench.old).digest()
+
+
+def test_b8_counter_missing_or_beyond_the_store(bench: Bench) -> None:
+    """The manifest may say anything its signer likes: the image's own counter is judged as well."""
+    before = bytes(bench.mcu.flash.data)
+    parsed = image.parse(bench.new)
+    part = Component(
+        0,
+        hashlib.sha256(bench.new).digest(),
+        len(bench.new),
+        parsed.version,
+        2**16,
+        merkle.file_root(bench.new),
+    )
+    assert bench.offer(bench.signed(bench.new, components=(part,))) is Reason.SECURITY_COUNTER_CAPACITY
+    slot_unchanged(bench.mcu, before)
+    bare = image.build(
+        NEW,
+        version=image.Version(1, 1, 0),
+        key=bench.bed.keys["image"],
+        vendor_id=bench.bed.vendor_id,
+        class_id=bench.bed.class_id,
+    )
+    part = Component(0, hashlib.sha256(bare).digest(), len(bare), parsed.version, 2, merkle.file_root(bare))
+    signed = bench.signed(bare, components=(part,))
+    stage(bench, signed, bare)
+    assert activate(bench, signed) is Reason.SECURITY_COUNTER_MISSING
+    assert bench.mcu.power_on()
+    assert bench.status().firmware_digest == hashlib.sha256(bench.old).digest()
+
+
 def test_b5_flip_in_the_staged_slot(bench: Bench) -> None:
     """Anywhere in the staged file, after it was complete: activation refuses, the old one runs."""
     rng = random.Random(4)
@@ -214,6 +263,31 @@ def test_b11_crash_after_confirmation_same_counter_goes_back(bench: Bench) -> No
     assert bench.install(bench.signed(same), same)
     assert bench.mcu.power_on()
     assert bench.status().firmware_digest == hashlib.sha256(bench.old).digest()
+
+
+@pytest.mark.parametrize("does", ["hello", "cancel"])
+def test_e9_cancel_and_hello_at_every_stage(bench: Bench, does: str) -> None:
+    """In the middle of the manifest, of the table, of a block, and when all is staged: honoured, and the same
+    update gets through afterwards."""
+    signed = bench.signed(bench.new)
+    ident = hashlib.sha256(signed).digest()[:8]
+    made = container.create(bench.old, bench.new)
+    queue = frames.pack_manifest(signed)
+    queue += [frames.pack_data(0, at, made[at : at + 97]) for at in range(0, len(made), 97)]
+    frame = frames.pack(frames.CANCEL, ident) if does == "cancel" else frames.pack(frames.HELLO)
+    for stop in range(0, len(queue) + 1, 3):
+        for sent in queue[:stop]:
+            faults.talk(bench.mcu, sent)
+        rows = faults.talk(bench.mcu, frame)
+        status = rows[-1]
+        assert isinstance(status, frames.Status)
+        if does == "cancel":
+            assert rows[0] == frames.Answer(frames.CANCEL, Reason.OK)
+            assert (status.phase, status.next_offset) == (frames.McuPhase.IDLE, (0, 0))
+    assert faults.drive(bench.mcu, signed, {0: made})
+    assert bench.status().firmware_digest == hashlib.sha256(bench.new).digest()
+    late = faults.talk(bench.mcu, frames.pack(frames.CANCEL, ident))
+    assert late[0] == frames.Answer(frames.CANCEL, Reason.TOO_LATE_TO_CANCEL)
 
 
 @pytest.mark.parametrize("fault", [Reason.FLASH_PROGRAM, Reason.FLASH_ERASE])
