@@ -209,3 +209,29 @@ def test_an_empty_particle_has_a_name(rung):
         play(bank, [6.0], 1500.0)
     for name, value in bank.get_state().items():  # still at the start of the step
         np.testing.assert_array_equal(value, before[name], err_msg=name)
+
+
+def test_an_open_fuse_leaves_the_current_to_the_others(rung):
+    bank = make(rung)
+    bank.set_open_fuse(1, True)
+    play(bank, [3.0], 10.0)
+    np.testing.assert_allclose(bank.cell_current_A[:2], [3.0, 0.0], atol=1e-6)
+    assert bank.cell_current_A[2:].sum() == pytest.approx(3.0)
+    assert bank.soc[1] == pytest.approx(0.6, abs=1e-9)
+    assert abs(bank.balances()["charge_residual_C"][0]) < 1e-8
+    bank.set_open_fuse(1, False)
+    play(bank, [3.0], 10.0)
+    assert bank.cell_current_A[1] > 1.5  # it is the fuller one now
+
+
+def test_health_acts_on_top_of_the_spread(rung):
+    bank = make(rung, 1, 1, capacity_factor=1.1, resistance_factor=1.2)
+    fresh_Ah = bank.capacity_Ah.copy()
+    for _ in range(2):  # not cumulative: health is counted from new
+        bank.set_health(0.8, 1.5)
+    np.testing.assert_allclose(bank.capacity_Ah, 0.8 * fresh_Ah)
+    np.testing.assert_allclose(bank.resistance_factor, 1.8)
+    play(bank, [2.0, 2.0], 20.0)
+    balances = bank.balances()
+    assert 0.6 - bank.soc[0] == pytest.approx(80.0 / (3600.0 * 0.8 * fresh_Ah[0]), rel=1e-6)
+    assert abs(balances["energy_residual_J"][0]) < CLOSES * balances["energy_throughput_J"][0]

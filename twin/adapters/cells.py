@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from twin.ports import CellBank, FloatArray
+
+if TYPE_CHECKING:
+    from pack_models.catalogue.design import PackDesign
 
 # design, n_packs, then (n_cells,) capacity factor, resistance factor, soc, temperature in K
 Build = Callable[[str, int, FloatArray, FloatArray, FloatArray, FloatArray], CellBank]
@@ -16,6 +19,26 @@ Build = Callable[[str, int, FloatArray, FloatArray, FloatArray, FloatArray], Cel
 class CellRung:
     about: str
     build: Build
+
+
+class CellModelError(ValueError):
+    """A rung that these cells do not have; nothing was run."""
+
+    exit_code = 2
+
+
+def _sheet(design: str, model: str) -> PackDesign:
+    """The catalogue's pack, if its cells have a PyBaMM parameter set to make this rung of."""
+    from pack_models.catalogue import pack, pack_names
+
+    sheet = pack(design)
+    if sheet.cell.pybamm is None:
+        able = [name for name in pack_names() if pack(name).cell.pybamm is not None]
+        raise CellModelError(
+            f"pack {design}: its cells ({sheet.cell.name}) have no PyBaMM parameter set, so there is no "
+            f"cells: {{model: {model}}} of them; choose {{model: ecm}}, or one of {', '.join(able)}"
+        )
+    return sheet
 
 
 def _ecm(
@@ -41,10 +64,10 @@ def _compiled(model: str) -> Build:
         soc: FloatArray,
         kelvin: FloatArray,
     ) -> CellBank:
-        from pack_models.catalogue import pack
         from pack_models.cells.compiled_cell import CompiledBank
 
-        bank = CompiledBank.from_pack(pack(design), n_packs, soc, capacity, resistance, kelvin, model=model)
+        sheet = _sheet(design, model)
+        bank = CompiledBank.from_pack(sheet, n_packs, soc, capacity, resistance, kelvin, model=model)
         return cast(CellBank, bank)
 
     return build
@@ -59,10 +82,10 @@ def _pybamm(model: str) -> Build:
         soc: FloatArray,
         kelvin: FloatArray,
     ) -> CellBank:
-        from pack_models.catalogue import pack
         from pack_models.cells.pybamm_cell import PybammBank
 
-        bank = PybammBank.from_pack(pack(design), n_packs, soc, capacity, resistance, kelvin, model=model)
+        sheet = _sheet(design, model)
+        bank = PybammBank.from_pack(sheet, n_packs, soc, capacity, resistance, kelvin, model=model)
         return cast(CellBank, bank)
 
     return build

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from twin.adapters.cells import CellModelError
 from twin.audit import AuditError, _groups_of_interest, audit_run, chosen_racks, write_audit
 from twin.run import run_scenario
 from twin.telemetry.reader import RunFolder
@@ -66,3 +67,11 @@ def test_physics_is_nearer_to_the_dfn_than_the_circuit(run, tmp_path):
 def test_an_unknown_rack_is_named(run):
     with pytest.raises(AuditError, match=r"has no rack 'other'; it has physics-1, circuit-1"):
         audit_run(run, ["other"])
+
+
+def test_cells_without_a_parameter_set_say_which_have_one(tmp_path):
+    path = tmp_path / "lfp.yaml"
+    path.write_text(SCENARIO.replace("bus_14s2p", "lfp280_1p240s"), encoding="utf-8")
+    with pytest.raises(CellModelError, match=r"lfp280.* no cells: {model: spme} of them; choose .*bus_14s2p"):
+        run_scenario(path, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
