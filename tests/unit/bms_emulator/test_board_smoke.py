@@ -58,3 +58,78 @@ def test_snapshot_goes_on_the_same(board: BmsBoard):
         ends.append((board.machine.state_hash(), board.snapshot().own))
         board.restore(kept)
     assert ends[0] == ends[1]
+
+
+def test_hang_ends_in_a_watchdog_reset(board: BmsBoard):
+    board.measure(pack(0.0), period_ticks=100, request=1)
+    board.run(0.2)
+    board.machine.set_csr("mie", 0)  # no tick any more, nobody wakes the main loop
+    board.run(1.2)
+    assert [what for _, what in board.log] == ["power on", "watchdog"]
+    assert board.resets.value["KEEP"] == 1  # the ROM has counted it
+    board.run(0.5)
+    assert board.console.count(b"bms\n") == 2
+
+
+def test_lost_program_counter_ends_in_a_software_reset(board: BmsBoard):
+    board.machine.pc = 0xF000_0000
+    board.run(1.0)
+    assert [what for _, what in board.log] == ["power on", "software 2"]
+    assert board.stats() is not None
+
+
+def test_third_crash_in_a_row_starts_safe_mode(board: BmsBoard):
+    """There is no other slot to go to: only the update agent is to run; power off and on clears it."""
+    for _ in range(3):
+        board.machine.pc = 0xF000_0000
+        board.run(1.0)
+    stats = board.stats()
+    assert stats is not None
+    assert stats.safe_mode
+    board.power_off()
+    board.run(0.1)
+    board.power_on()
+    board.run(1.0)
+    stats = board.stats()
+    assert stats is not None
+    assert not stats.safe_mode
+
+
+def test_outputs_open_without_power_and_time_goes_on(board: BmsBoard):
+    for _ in range(5):
+        board.measure(pack(51.8 if board.contactors else 0.0), period_ticks=100, request=1)
+        board.run(1.0)
+    assert board.contactors == 3
+    before = board.time_s
+    board.power_off()
+    assert board.contactors == 0
+    assert board.stats() is None
+    board.run(3.0)
+    assert board.time_s == pytest.approx(before + 3.0)
+    board.power_on()
+    board.brown_out()
+    board.run(1.0)
+    assert [what for _, what in board.log][1:] == ["power off", "power on", "power off", "brown-out"]
+    assert board.stats() is not None
+
+
+def test_clock_drift_changes_the_number_of_ticks(board: BmsBoard):
+    counts = []
+    for ppm in (0.0, 20_000.0):
+        board.clock_ppm = ppm
+        before = board.stats()
+        board.run(5.0)
+        after = board.stats()
+        assert before is not None
+        assert after is not None
+        counts.append(after.ticks - before.ticks)
+    assert counts == [500, 510]
+
+
+def test_lost_stack_pointer_ends_in_a_watchdog_reset(board: BmsBoard):
+    """Every trap needs the stack: nothing of the firmware can run any more, the watchdog can."""
+    board.machine.set_register("sp", 0)
+    board.run(2.0)
+    assert board.log[1][1] in ("watchdog", "trap without handler")
+    assert len(board.log) == 2
+    assert board.stats() is not None
