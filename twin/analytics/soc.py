@@ -44,6 +44,10 @@ SOC_MARGIN = 0.05  # how far the state may run beyond empty and full
 WATCH_S = 60.0  # memory of the watch on innovations
 ADMITTED = 0.05  # what the sigma of the state of charge grows to at least when that watch speaks
 SIGMA_MAX = 0.4
+SCALE_MIN = -0.8
+# Largest magnitude of each state, and largest sigma
+STATE_MAX = np.array([1.0 + SOC_MARGIN, 0.2, 2.0, 2.0, 1.0, 0.5, 2.0])
+LARGEST_SIGMA = np.array([SIGMA_MAX, 0.1, 1.0, 1.0, 1.0, 0.5, 1.0])
 WIDE = 0.1  # charge over which an error of the open circuit keeps its sign
 UNKNOWN_SIGMA = 0.3  # of a start nobody has stated
 RELAXING1_V, RELAXING2_V = 0.003, 0.01  # what the branches may hold before the first sample
@@ -297,8 +301,6 @@ def _correct(
             value = cov[i, j] - gain[i] * cross[j] - cross[i] * gain[j] + gain[i] * variance * gain[j]
             cov[i, j] = value
             cov[j, i] = value
-    x[HYST] = min(max(x[HYST], -1.0), 1.0)
-    x[SOC] = min(max(x[SOC], -SOC_MARGIN), 1.0 + SOC_MARGIN)
 
 
 @njit(cache=True)
@@ -428,6 +430,18 @@ def _look_ukf(
 
 
 @njit(cache=True)
+def _bound(x: FloatArray, cov: FloatArray) -> None:
+    """Hold states and covariance inside what a cell can be; row and column shrink together."""
+    for i in range(N_STATES):
+        low = -SOC_MARGIN if i == SOC else SCALE_MIN if i == SCALE else -STATE_MAX[i]
+        x[i] = min(max(x[i], low), STATE_MAX[i])
+        if cov[i, i] > LARGEST_SIGMA[i] ** 2:
+            factor = LARGEST_SIGMA[i] / np.sqrt(cov[i, i])
+            cov[i, :] *= factor
+            cov[:, i] *= factor
+
+
+@njit(cache=True)
 def _systematic(t: _Tables, s: FilterSettings, soc: float, sigma_V: float) -> float:
     """What an open circuit that is off by a share of the model's error does to the state of charge."""
     low, high = min(max(soc - WIDE, 0.0), 1.0 - 2.0 * WIDE), min(max(soc + WIDE, 2.0 * WIDE), 1.0)
@@ -449,7 +463,7 @@ def _filter(
     state: FloatArray,
     sigma: FloatArray,
 ) -> None:
-    """Run over a recording: state (n, N_STATES) and the sigma of the state of charge to report (n,)."""
+    """Run over a recording: state (n, N_STATES) and the sigma of the charge to report (n,)."""
     p, cross, gain, mean = np.empty(N_CIRCUIT), np.empty(N_STATES), np.empty(N_STATES), np.zeros(1)
     for n in range(time_s.size):
         dt_s = time_s[n] - time_s[n - 1] if n > 0 else 0.0
@@ -460,6 +474,7 @@ def _filter(
                 _predict_ukf(t, s, x, cov, amps, kelvin, dt_s)
             else:
                 _predict_ekf(t, s, x, cov, amps, kelvin, dt_s)
+        _bound(x, cov)
         _circuit(t, x[SOC], kelvin, p)
         if unscented:
             expected, variance = _look_ukf(t, x, cov, amps, kelvin, cross)
@@ -473,6 +488,7 @@ def _filter(
             gain[i] = cross[i] / used
         _correct(x, cov, gain, cross, used, innovation)
         _watch(s, innovation, lasting, dt_s, mean, cov)
+        _bound(x, cov)
         state[n] = x
         sigma[n] = np.sqrt(max(cov[SOC, SOC], 0.0) + _systematic(t, s, x[SOC], p[5]) ** 2)
 

@@ -16,6 +16,12 @@ enum { X_SOC = EST_X_SOC, X_OFFSET = EST_X_OFFSET, X_V1 = EST_X_V1, X_V2 = EST_X
 #define ADMITTED 0.05f
 #define SIGMA_MAX 0.4f
 #define WIDE 0.1f
+/* Beyond these an input is no cell's: kept away from the squares of the covariance. */
+#define CURRENT_MAX_C 100.0f
+#define STEP_MAX_S 86400.0f
+#define TEMPERATURE_MIN_K 200.0f
+#define TEMPERATURE_MAX_K 500.0f
+#define VOLTAGE_MAX_V 6.5f
 #define RELAXING1_V 0.003f
 #define RELAXING2_V 0.01f
 /* How long a group's deviation in voltage that is not charge lasts; it must not be averaged away. */
@@ -226,11 +232,6 @@ static float correct(est_ctx_t *e, const est_params_t *p, const est_input_t *in,
     for (uint32_t i = X_OFFSET; i < N; ++i) {
         e->x[i] += gain[i] * innovation;
     }
-    e->x[X_HYST] = est_clip(e->x[X_HYST], -1.0f, 1.0f);
-    if (e->x[X_SOC] < -SOC_MARGIN || e->x[X_SOC] > 1.0f + SOC_MARGIN) {
-        e->x[X_SOC] = est_clip(e->x[X_SOC], -SOC_MARGIN, 1.0f + SOC_MARGIN);
-        e->soc_low = 0.0f;
-    }
 
     /* Innovations that stay beyond the gate on average mean a wrong state of charge: widen it. */
     e->mean_innovation_V += est_min(1.0f, in->dt_s / WATCH_S) * (innovation - e->mean_innovation_V);
@@ -239,6 +240,34 @@ static float correct(est_ctx_t *e, const est_params_t *p, const est_input_t *in,
         e->mean_innovation_V = 0.0f;
     }
     return charge_slope;
+}
+
+/* Largest magnitude of each state, and largest sigma. */
+static const float state_max[N] = {1.0f + SOC_MARGIN, 0.2f, 2.0f, 2.0f, 1.0f, 0.5f, 2.0f};
+static const float sigma_max[N] = {SIGMA_MAX, 0.1f, 1.0f, 1.0f, 1.0f, 0.5f, 1.0f};
+
+/* Holds states and covariance inside what a cell can be; 0 when something in there is no number any more. */
+static uint32_t bounded(est_ctx_t *e) {
+    uint32_t sane = 1;
+    for (uint32_t i = 0; i < N; ++i) {
+        const float low = i == X_SOC ? -SOC_MARGIN : i == X_SCALE ? -0.8f : -state_max[i];
+        if (e->x[i] < low || e->x[i] > state_max[i]) {
+            e->x[i] = est_clip(e->x[i], low, state_max[i]);
+            e->soc_low = i == X_SOC ? 0.0f : e->soc_low;
+        }
+        if (e->cov[i][i] > square(sigma_max[i]) || e->cov[i][i] < 0.0f) {
+            /* Row and column by one factor: what was a covariance stays one. */
+            const float factor = e->cov[i][i] > 0.0f ? sigma_max[i] / est_sqrt(e->cov[i][i]) : 0.0f;
+            for (uint32_t j = 0; j < N; ++j) {
+                e->cov[i][j] *= factor;
+            }
+            for (uint32_t j = 0; j < N; ++j) {
+                e->cov[j][i] *= factor;
+            }
+        }
+        sane &= est_abs(e->x[i]) <= state_max[i] && e->cov[i][i] >= 0.0f && e->cov[i][i] <= 1.01f;
+    }
+    return sane;
 }
 
 /* Sigma to report: that of the filter, and what an open circuit that is off by a share of the model's error does. */
@@ -263,6 +292,10 @@ static void deviations(est_ctx_t *e, const est_params_t *p, const est_input_t *i
             e->delta[i] = 0.0f;
             e->bled_mAs[i] = in->bled_mAs && i < n ? in->bled_mAs[i] : 0;
         }
+    }
+    /* No group stands further from the mean than full from empty; also mends what is no number. */
+    if (!(e->delta_variance >= 0.0f && e->delta_variance <= 1.0f)) {
+        e->delta_variance = square(DELTA_START);
     }
     e->delta_variance += square(p->est_spread_capacity * in->current_A / e->capacity_As * in->dt_s);
     if (in->bled_mAs) {
@@ -295,6 +328,9 @@ static void deviations(est_ctx_t *e, const est_params_t *p, const est_input_t *i
             const float seen_V = (float)in->cell_100uV[i] * 0.0001f - in->mean_V;
             e->delta[i] += gain * est_clip(seen_V - slope_V * e->delta[i], -limit_V, limit_V);
         }
+        if (!(est_abs(e->delta[i]) <= 1.0f)) {
+            e->delta[i] = e->delta[i] > 1.0f ? 1.0f : e->delta[i] < -1.0f ? -1.0f : 0.0f;
+        }
         e->delta_min = est_min(e->delta_min, e->delta[i]);
         e->delta_max = est_max(e->delta_max, e->delta[i]);
     }
@@ -326,7 +362,22 @@ void est_init(est_ctx_t *e, const est_params_t *p, const est_start_t *start) {
     e->resistance_sigma = p->est_scale_sigma;
 }
 
-void est_step(est_ctx_t *e, const est_params_t *p, const est_input_t *in) {
+/* After a bit of the context has flipped: from the voltage alone, with little trust in it. */
+static void begin_again(est_ctx_t *e, const est_params_t *p, const est_input_t *in) {
+    const float capacity_Ah = e->capacity_As > 0.0f ? e->capacity_As / 3600.0f : 1.0f;
+    const est_start_t start = {in->mean_V > 0.0f ? est_soc_of_ocv(p, in->mean_V) : 0.5f, 0.3f, capacity_Ah};
+    est_init(e, p, &start);
+}
+
+void est_step(est_ctx_t *e, const est_params_t *p, const est_input_t *given) {
+    const float most_A = CURRENT_MAX_C * e->capacity_As / 3600.0f;
+    est_input_t clipped = *given;
+    clipped.dt_s = est_clip(given->dt_s, 0.0f, STEP_MAX_S);
+    clipped.current_A = est_clip(given->current_A, -most_A, most_A);
+    clipped.current_now_A = est_clip(given->current_now_A, -most_A, most_A);
+    clipped.mean_V = est_min(given->mean_V, VOLTAGE_MAX_V);
+    clipped.temperature_K = est_clip(given->temperature_K, TEMPERATURE_MIN_K, TEMPERATURE_MAX_K);
+    const est_input_t *in = &clipped;
     est_circuit_t c;
     if (e->started == 0) {
         /* How long the first current has flowed is not known. */
@@ -340,10 +391,16 @@ void est_step(est_ctx_t *e, const est_params_t *p, const est_input_t *in) {
     if (in->dt_s > 0.0f) {
         predict(e, p, in);
     }
+    if (!bounded(e)) {
+        begin_again(e, p, in);
+    }
     est_circuit_at(p, e->x[X_SOC], in->temperature_K, &c);
     float slope_V = 0.0f;
     if (in->mean_V > 0.0f) {
         slope_V = correct(e, p, in, &c);
+    }
+    if (!bounded(e)) {
+        begin_again(e, p, in);
     }
     deviations(e, p, in, slope_V, e->x[X_V1] + e->x[X_V2] + c.r0_ohm * in->current_now_A);
     e->dt_s = in->dt_s;

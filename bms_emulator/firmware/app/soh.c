@@ -64,6 +64,10 @@ static void current_step(est_ctx_t *e, const est_params_t *p, float seen_V, floa
     /* What is known of a new cell counts like as many steps as its sigma is worth. */
     const float noise = e->step_rest_V2 / e->step_n + square(p->est_voltage_sigma_V);
     const float prior = noise / square(est_max(p->est_scale_sigma, 0.01f));
+    if (!(noise >= 0.0f && noise < 1.0e6f && e->step_drop_V2 >= 0.0f && e->step_drop_V2 < 1.0e12f)) {
+        e->step_seen_V2 = e->step_drop_V2 = e->step_rest_V2 = e->step_n = 0.0f;
+        return;
+    }
     e->resistance_ratio = (e->step_seen_V2 + prior) / (e->step_drop_V2 + prior);
     e->resistance_sigma = est_sqrt(noise / (e->step_drop_V2 + prior) + square(STEP_SIGMA_MIN));
 }
@@ -73,6 +77,9 @@ void est_health_step(est_ctx_t *e, const est_params_t *p, const est_input_t *in)
     e->moved_As += in->current_A * in->dt_s;
     e->moved_s += in->dt_s;
     const uint32_t resting = est_abs(in->current_A) <= REST_C * one_c_A && est_abs(in->current_now_A) <= REST_C * one_c_A;
+    if (!(est_abs(e->moved_As) < 1.0e9f && e->moved_s < 1.0e9f)) {
+        e->anchor_sigma = e->moved_As = e->moved_s = 0.0f;
+    }
     e->rest_s = resting ? e->rest_s + in->dt_s : 0.0f;
     if (e->rest_s >= REST_S && in->mean_V > 0.0f) {
         rest_found(e, p, in);

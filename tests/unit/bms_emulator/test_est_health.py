@@ -145,3 +145,54 @@ def test_an_open_circuit_that_falls_is_refused():
     falling[20] = falling[19]
     with pytest.raises(EstimatorError, match=r"est_ocv_V\[20\] does not rise"):
         default_parameters(CAPACITY_AH, {"est_ocv_V": falling})
+
+
+def whole(state):
+    """Every figure of the context a number, the covariance one with variances."""
+    figures = [np.asarray(state[name], dtype=float) for name in state if name not in ("bled_mAs", "power")]
+    numbers = all(np.isfinite(figure).all() for figure in figures)
+    return numbers and (np.diag(state["cov"]) >= 0.0).all() and (np.abs(state["delta"]) <= 1.0).all()
+
+
+def garbage(seed, n):
+    """Frames no pack has ever shown: hours between samples, 50 kA, 0 to 6.5 V, 150 to 500 K."""
+    rng = np.random.default_rng(seed)
+    dt_s = 10 ** rng.uniform(-2, 4, n) * (rng.random(n) > 0.02)
+    amps = rng.normal(0, 1, n) * 10 ** rng.uniform(-3, 4.7, n)
+    volts = rng.uniform(0, 6.5, n) * (rng.random(n) > 0.1)
+    frames = np.stack([dt_s, amps, amps * rng.uniform(0.5, 1.5, n), volts, rng.uniform(150, 500, n)], axis=1)
+    return (
+        frames,
+        rng.integers(0, 65536, (n, 112)).astype(np.uint16),
+        rng.integers(0, 2**32, (n, 112), dtype=np.uint32),
+    )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_garbage_leaves_numbers_behind(seed):
+    rng = np.random.default_rng(seed)
+    changes = {"est_hysteresis_V": rng.random(13) * 0.1, "est_hysteresis_rate": 10 ** rng.uniform(0, 4)}
+    if seed % 3 == 0:
+        changes |= {"est_fast_s": 0.0, "est_voltage_sigma_V": 1e-5, "est_slow_share": float(seed % 2)}
+    estimator = NativeEstimator(default_parameters(5.0, changes), rng.random(), 0.1, 10 ** rng.uniform(-1, 3))
+    for frame, cells, bled in zip(*garbage(seed, 200), strict=True):
+        estimator.step(frame, cells, bled)
+    state = estimator.state
+    assert whole(state)
+    assert 0.0 <= state["soc_sigma"] < 2.0
+    assert -0.05 <= state["x"][0] <= 1.05
+
+
+def test_a_flipped_bit_is_survived():
+    """Any bit of the filter's own memory: two hours of rest later it knows the charge again."""
+    rng = np.random.default_rng(1)
+    volts = float(np.interp(0.6, GRID, OCV_V))
+    frames = [[10.0, 0.0, 0.0, volts, KELVIN]] * 720
+    for _ in range(60):
+        estimator = NativeEstimator(PARAMS, 0.6, 0.05, CAPACITY_AH)
+        estimator.play(frames[:10])
+        word = int(rng.integers(0, 58))  # states, covariance, sums of the filter
+        estimator.context.view(np.uint32)[word] ^= np.uint32(1 << int(rng.integers(0, 32)))
+        out = estimator.play(frames)
+        assert whole(estimator.state), word
+        assert abs(out["soc"][-1] - 0.6) < max(0.02, 3.0 * float(out["soc_sigma"][-1])), word
