@@ -15,8 +15,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pack_models.catalogue import pack
+from pack_models.catalogue import cell, pack
 from pack_models.cells.ecm import EcmBank
+from pack_models.cells.ladder import LadderBank
 from pack_models.fleet.bench import report as planning
 from pack_models.thermal.lumped import LumpedThermal
 
@@ -30,6 +31,13 @@ def _median_s(work: Callable[[], None], repeats: int) -> float:
         work()
         times.append(time.process_time() - start)
     return float(np.median(times))
+
+
+def ladder_step_s(repeats: int = 30) -> tuple[float, int]:
+    """CPU time of a 10 s step of 16p2s cells between rails, liionpack's example, and its linear solutions."""
+    bank = LadderBank(cell("lgm50_chen2020"), 2, 16, 0.8, rail_ohm=1e-4, contact_ohm=1e-2)
+    temperature_K = np.full(32, 298.15)
+    return _median_s(lambda: bank.step(20.0, temperature_K, 10.0), repeats), bank.rounds
 
 
 def circuit_speed(
@@ -89,6 +97,11 @@ def main(arguments: list[str] | None = None) -> None:
                 f"{speed['thermal_ns']:6.0f} {speed['thevenin_ns']:6.0f} ns "
                 f"{speed['cell_steps_per_s']:12.2e} {speed['cell_steps_per_s_with_forecast']:14.2e}"
             )
+    ladder_s, rounds = ladder_step_s()
+    print(
+        f"16p2s between rails: {1e3 * ladder_s:.2f} ms a step of {rounds} solutions "
+        "(liionpack 0.4.0 on this kind of machine: 28.9 ms, measured apart, with SPM cells)"
+    )
     planning()
     if options.no_pybamm:
         return
