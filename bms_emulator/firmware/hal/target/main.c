@@ -162,7 +162,7 @@ static void keep_task(void) {
 }
 
 static uint32_t wants_to_sleep(void) {
-    return bms.result.park && bms.step == 1u /* STEP_STANDBY */ && bms.result.wake_in_s != 0 &&
+    return bms.result.park && bms.step == STEP_STANDBY && bms.result.wake_in_s != 0 &&
            (AFE_REQUEST & 1u) == 0;
 }
 
