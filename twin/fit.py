@@ -19,8 +19,9 @@ import yaml
 from numpy.typing import NDArray
 
 from twin.adapters.ageing import parameter_sets
-from twin.adapters.rack_twin import circuit_tables, law_for, loss_curve, supply_K
+from twin.adapters.rack_twin import aged_curves, circuit_tables, law_for, loss_curve, supply_K
 from twin.analytics.rack_twin import (
+    AgedCurves,
     Life,
     NotInformative,
     RackTwin,
@@ -94,12 +95,14 @@ def telemetry(run: RunFolder, info: PackInfo) -> Telemetry:
 
 def _fit_pack(run: RunFolder, info: PackInfo, law: str, end: float) -> PackFit:
     model = FilterModel(**circuit_tables(info.design))
+    curves = aged_curves(info.design)
+    aged = AgedCurves(**curves) if curves is not None else None
     rows = telemetry(run, info)
-    twin = identify(info, model, rows)
+    twin = identify(info, model, rows, aged=aged)
     cut = int(rows.time_s.size * (1.0 - HELD_BACK))
     held = rows.part(slice(cut, None))
     try:
-        before = identify(info, model, rows.part(slice(0, cut)), with_heat=False)
+        before = identify(info, model, rows.part(slice(0, cut)), with_heat=False, aged=aged)
     except NotInformative:  # what is left without the held rows is too little: nothing to check it with
         said = np.full(held.group_voltage_V.shape, np.nan)
     else:

@@ -11,7 +11,7 @@ too. Factors: capacity = min(1 - calendar - cycle, remaining active material),
 resistance = max(1 + calendar + cycle, that of the electrode); what is lost is lost: factors are monotone.
 Laws with a daily mean (see forms.py) count calendar ageing by whole days.
 
-The cost of `accumulate` is some 10 to 20 ns per cell-step (python -m pack_models.ageing.bench); a fleet
+The cost of `accumulate` is some 20 to 50 ns per cell-step (`python -m pack_models.ageing bench`); a fleet
 that steps in larger pieces calls it once per piece with the charge at its end and the mean temperature.
 Memory is `bytes_per_cell`, mostly the residue: 24 B per reversal kept.
 """

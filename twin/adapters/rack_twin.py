@@ -46,6 +46,14 @@ def circuit_tables(pack_design: str) -> dict[str, Any]:
     }
 
 
+def aged_curves(pack_design: str) -> dict[str, FloatArray] | None:
+    """Open circuits of the aged cell as the fields of `AgedCurves`; None where the catalogue has none."""
+    from pack_models.catalogue import pack
+
+    cell = pack(pack_design).cell
+    return {"capacity": cell.aged_soh, "ocv_V": cell.aged_ocv_V} if cell.aged_soh.size else None
+
+
 def supply_K(pack_design: str) -> float | None:
     """What the coolant of a pack enters at by its data sheet; None for outside air."""
     from pack_models.catalogue import pack

@@ -14,11 +14,12 @@ Only `measured` and the data sheet enter. Each series group has an extended Kalm
 
 run twice, the second time from the constants the first has found (with the prior's sigma again, which is
 many times that of the result, so that nothing is counted twice that matters): then every slope is taken at
-the right place. The level of `error` is not assumed but chosen by the likelihood of the innovations.
+the right place. The level of `error` is not assumed but chosen by the likelihood of the innovations. Where
+the catalogue has open circuits of aged cells, the one of the capacity found is used.
 Telemetry samples the current every few seconds; what flowed between samples is known only as well as two
 neighbours agree, and enters as noise of the charge. The sigma of a result is that of the filter, plus what no
 filter can see: the gain of the current sensor (for the capacity) and the temperature a cell may have beside
-its sensor (for the resistance).
+its sensor (for the resistance); and it is widened where thirds of the rows disagree by more than they may.
 
 Heat paths: mean temperature of the sensors against C dT/dt = heat - G (T - ambient) - u G' (T - coolant), u
 the cooling command; least squares by IPOPT over a trajectory built with CasADi. Sigma: leaving out one fifth
@@ -53,6 +54,8 @@ PRIOR_LN_Q, PRIOR_LN_R, PRIOR_SOC = 0.2, 0.7, 0.15
 UNLIKE_CELLS, LIKE_CELLS = 0.4, 5e-4
 BESIDE_SENSOR_K = 0.7  # a cell against the sensor nearest to it, 1 sigma
 WALK_LN_Q = 1e-3 / 86400.0**0.5  # a cell fades while it is watched: 0.1 % in a day, 0.5 % in a month
+AGED_ROUNDS = 8
+TELLING = 0.08  # sigma below which a third of the rows has a say
 LEAST_ROWS = 200
 LEAST_STEPS, STEP_C = 40, 0.1  # changes of the current that show a resistance
 INFORMATIVE_LN_Q, INFORMATIVE_LN_R = 0.05, 0.15  # a sigma beyond these is no identification
@@ -365,17 +368,38 @@ def group_temperature(info: PackInfo, temperature_K: FloatArray) -> FloatArray:
     return known[:, order][:, place - 1] * (1.0 - share) + known[:, order][:, place] * share
 
 
+@dataclass(frozen=True, eq=False)
+class AgedCurves:
+    """Open circuits of aged cells: capacity left (k,), falling; ocv_V (k, n) on the fresh cell's grid."""
+
+    capacity: FloatArray
+    ocv_V: FloatArray
+
+    def at(self, model: FilterModel, capacity: float) -> FilterModel:
+        """The cell at a capacity over nominal, between the layers."""
+        layers = np.concatenate([[1.0], self.capacity])[::-1]
+        curves = np.concatenate([model.ocv_V[None], self.ocv_V])[::-1]
+        place = float(np.clip(capacity, layers[0], layers[-1]))
+        k = int(np.clip(np.searchsorted(layers, place) - 1, 0, layers.size - 2))
+        share = (place - layers[k]) / (layers[k + 1] - layers[k])
+        return replace(model, ocv_V=curves[k] * (1.0 - share) + curves[k + 1] * share)
+
+
 def identify(
     info: PackInfo,
     model: FilterModel,
     rows: Telemetry,
     sheet: SensorSheet | None = None,
     with_heat: bool = True,
+    aged: AgedCurves | None = None,
 ) -> RackTwin:
-    """Fit the twin of a pack; NotInformative when its rows cannot tell capacity or resistance."""
+    """Fit the twin of a pack; NotInformative when its rows cannot tell capacity or resistance.
+
+    `aged`: the open circuit goes with the capacity that is found, mean of the pack; found by iteration.
+    """
     sheet = sheet or SensorSheet()
     _check(info, rows)
-    tables, n_parallel = _tables(model), info.n_parallel
+    fresh, n_parallel = model, info.n_parallel
     kelvin = group_temperature(info, rows.temperature_K)
     bleed = rows.balancing * np.nan_to_num(rows.group_voltage_V) / info.balancing_resistance_ohm
     bleed = np.nan_to_num(bleed)
@@ -384,26 +408,28 @@ def identify(
     noise_V = np.hypot(sheet.voltage_noise_V, 0.3e-4)  # the table rounds to 0.1 mV
 
     def run(
-        g: int, level_V: float, constants: FloatArray
+        g: int, level_V: float, constants: FloatArray, part: slice = slice(None)
     ) -> tuple[FloatArray, FloatArray, FloatArray, float, float]:
-        volt = np.ascontiguousarray(rows.group_voltage_V[:, g])
+        volt = np.ascontiguousarray(rows.group_voltage_V[part, g])
+        amps, warm = np.ascontiguousarray(cell_A[part, g]), np.ascontiguousarray(kelvin[part, g])
         first = int(np.flatnonzero(np.isfinite(volt))[0])
+        tables = _tables(model)
         x, cov = _begin(
             model,
             sheet,
             float(volt[first]),
-            float(cell_A[first, g]),
-            float(kelvin[first, g]),
+            float(amps[first]),
+            float(warm[first]),
             n_parallel,
             constants,
         )
         track = np.empty(volt.size)
         likelihood, square = _run(
             tables,
-            rows.time_s,
+            np.ascontiguousarray(rows.time_s[part]),
             volt,
-            np.ascontiguousarray(cell_A[:, g]),
-            np.ascontiguousarray(kelvin[:, g]),
+            amps,
+            warm,
             noise_V,
             level_V,
             x,
@@ -412,10 +438,18 @@ def identify(
         )
         return x, cov, track, likelihood, square
 
-    sample = np.unique(np.linspace(0, n_groups - 1, 4).round().astype(int))
+    sample = np.unique(np.linspace(0, n_groups - 1, 6).round().astype(int))
     zero = np.zeros(4)
+    seen, level_V = 1.0, ERROR_LEVELS_V[-4]
+    for _ in range(AGED_ROUNDS if aged is not None else 0):
+        assert aged is not None
+        model = aged.at(fresh, seen)
+        before, seen = seen, float(np.exp(np.mean([run(int(g), level_V, zero)[0][LN_Q] for g in sample])))
+        if abs(seen - before) < 5e-4:
+            break
     scores = [sum(run(int(g), level, zero)[3] for g in sample) for level in ERROR_LEVELS_V]
     level_V = ERROR_LEVELS_V[int(np.argmax(scores))]
+    tables = _tables(model)
 
     state, sigma = np.empty((n_groups, N)), np.empty((n_groups, N))
     residual, track = np.empty(n_groups), np.zeros(rows.time_s.size)
@@ -425,6 +459,8 @@ def identify(
         x, cov, soc, _, square = run(g, level_V, constants)
         state[g], sigma[g], residual[g] = x, np.sqrt(np.diag(cov)), np.sqrt(square)
         track += soc / n_groups
+    wider = _disagreement(run, level_V, state, sample)
+    sigma[:, [0, LN_Q, LN_R]] *= wider[[0, 0, 1]]
     parted = 0.0
     if n_parallel > 1:
         cells = float(np.std(state[:, LN_R], ddof=1)) * np.sqrt(n_parallel) if n_groups > 1 else 0.0
@@ -433,7 +469,9 @@ def identify(
     ln_q = np.hypot(np.hypot(sigma[:, LN_Q], parted), sheet.current_gain)
     by_kelvin = _resistance_slope(tables, float(np.median(track)), float(np.nanmedian(kelvin)))
     ln_r = np.hypot(sigma[:, LN_R], abs(by_kelvin) * BESIDE_SENSOR_K)
-    _check_informative(info, model, rows, track, float(np.median(ln_q)), float(np.median(ln_r)))
+    _check_informative(
+        info, model, rows, track, float(np.median(ln_q)), float(np.median(ln_r)), float(wider[0])
+    )
     capacity, resistance = np.exp(state[:, LN_Q]), np.exp(state[:, LN_R])
     twin = RackTwin(
         info=info,
@@ -449,6 +487,27 @@ def identify(
         tables=tables,
     )
     return twin
+
+
+def _disagreement(run: Any, level_V: float, state: FloatArray, sample: NDArray[np.intp]) -> FloatArray:
+    """(2,) how many times its sigma the filter is off for capacity and resistance, at least 1.
+
+    Each third of the rows alone, with the same prior, must agree with the others within their sigmas. Where
+    it does not (a flat open circuit with hysteresis: the filter's straight lines are short there), it is by
+    so much too sure of the whole as well.
+    """
+    n, pulls = int(run(int(sample[0]), level_V, np.zeros(4))[2].size), list[FloatArray]()
+    for g in sample:
+        constants = np.array([state[g, LN_Q], state[g, LN_R], 0.0, 0.0])
+        parts = [run(int(g), level_V, constants, slice(k * n // 3, (k + 1) * n // 3)) for k in range(3)]
+        values = np.array([x[[LN_Q, LN_R]] for x, *_ in parts])
+        variances = np.array([np.diag(cov)[[LN_Q, LN_R]] for _, cov, *_ in parts])
+        # A third spent at rest tells nothing but its prior, with sigmas that mean as little.
+        weight = np.where(variances < TELLING**2, 1.0 / variances, 0.0)
+        mean = (values * weight).sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-300)
+        telling = np.maximum((weight > 0.0).sum(axis=0) - 1, 1)
+        pulls.append(((values - mean) ** 2 * weight).sum(axis=0) / telling)
+    return np.maximum(np.sqrt(np.mean(pulls, axis=0)), 1.0)
 
 
 def _resistance_slope(t: _Tables, soc: float, kelvin: float) -> float:
@@ -478,12 +537,24 @@ def _check(info: PackInfo, rows: Telemetry) -> None:
 
 
 def _check_informative(
-    info: PackInfo, model: FilterModel, rows: Telemetry, track: FloatArray, ln_q: float, ln_r: float
+    info: PackInfo,
+    model: FilterModel,
+    rows: Telemetry,
+    track: FloatArray,
+    ln_q: float,
+    ln_r: float,
+    wider: float,
 ) -> None:
     """Whether capacity and resistance have been found, rather than the prior handed back."""
     span = 100.0 * float(np.ptp(track))
     steps = int((np.abs(np.diff(rows.current_A)) > STEP_C * model.capacity_Ah * info.n_parallel).sum())
     peak_C = float(np.abs(rows.current_A).max()) / (model.capacity_Ah * info.n_parallel)
+    if ln_q > INFORMATIVE_LN_Q and wider > 2.0:
+        raise NotInformative(
+            f"{info.path}: the capacity stays open ({100 * ln_q:.0f} % sigma): thirds of the rows "
+            f"disagree by {wider:.0f} times what they should; more rows, "
+            "or a cell whose model fits better, are needed"
+        )
     if ln_q > INFORMATIVE_LN_Q:
         raise NotInformative(
             f"{info.path}: the capacity stays open ({100 * ln_q:.0f} % sigma, "
