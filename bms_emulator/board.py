@@ -362,6 +362,9 @@ class BmsBoard:
             bytes(self.console),
             self.late_s,
             self._late,
+            self.afe.stuck,
+            self.afe.garbage,
+            self.afe.lost,
         )
         return BoardSnapshot(self.machine.snapshot(), marshal.dumps(own, 2))
 
@@ -369,7 +372,9 @@ class BmsBoard:
         """Take back a state given by `snapshot`."""
         own: tuple[Any, ...] = marshal.loads(snapshot.own)
         self.powered, self.halted, self._remainder, self._sequence, self._starts = own[:5]
-        self.sampled_at, self.clock_ppm, self.afe.samples, log, console, self.late_s, late = own[5:]
+        self.sampled_at, self.clock_ppm, self.afe.samples, log, console = own[5:10]
+        self.late_s, late, stuck, self.afe.garbage, self.afe.lost = own[10:]
+        self.afe.stuck = dict(stuck)
         self.log, self.console, self._late = list(log), bytearray(console), list(late)
         self._bitten = ""
         self.machine.restore(snapshot.machine)

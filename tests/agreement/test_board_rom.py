@@ -251,6 +251,31 @@ def test_host_and_emulator_decide_alike(rom: Program, body: bytes):
     assert any(not runs for runs, _ in seen)
 
 
+def test_b12_a_boot_that_cannot_be_counted_is_not_tried(body: bytes):
+    """Both journal sectors are worn: the set under test would boot for ever; the one before it runs."""
+    key, host = development_key(), HostMcu(Config())
+    for name, minor in (("slot_0", 0), ("slot_1", 1)):
+        data = package(body[:BODY], (1, minor, 0, 0), key, IDENTITY)
+        at = BOARD.partition(name).at
+        host.flash.data[at : at + len(data)] = data
+    row = record(b"SLT1", 4, 1, 0, 0, 0, 2, 0, 0, bytes(8))
+    at = BOARD.partition("journal_0").at
+    host.flash.data[at : at + len(row)] = row
+    slots = []
+    for worn in (False, True):
+        before = host.snapshot()
+        if worn:
+            for copy in range(2):
+                host.flash.bad_sectors[BOARD.partition(f"journal_{copy}").at // 4096] = 501
+        assert host.lib.c.host_rom(host.pointer, 1, 0) == 0
+        decision = host.lib.c.host_decision(host.pointer).contents
+        assert decision.run == ROM_RUN
+        slots.append((decision.slot, decision.reason))
+        host.restore(before)
+    host.close()
+    assert slots == [(1, 0), (0, Reason.FLASH_PROGRAM)]
+
+
 # ---- B14 --------------------------------------------------------------------------------------------------
 
 

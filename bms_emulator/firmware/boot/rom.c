@@ -115,7 +115,13 @@ static void boot_test(journal_t *row, uint32_t by_image, const identity_t *ident
         row->sequence += 1u;
         row->boots += 1u;
         row->reason = failed ? REASON_SELF_TEST : REASON_OK;
-        (void)journal_put(row);
+        if (journal_put(row) != HAL_OK) {
+            /* A boot that cannot be counted would be tried for ever: the set before it, without a record. */
+            row->slot = row->previous_slot;
+            row->parameters = row->previous_parameters;
+            row->state = RECORD_CONFIRMED;
+            row->reason = REASON_FLASH_PROGRAM;
+        }
     }
 }
 
