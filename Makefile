@@ -23,6 +23,7 @@ test:
 bench: setup
 	@$(BIN)/python -m twin.bench
 	@$(BIN)/python -m pack_models.bench
+	@$(BIN)/python -m pack_models.ageing bench
 	@$(BIN)/python -m bms_emulator.native
 	@$(BIN)/python -m bms_emulator bench
 	@$(BIN)/python -m bms_emulator.firmware.bench
