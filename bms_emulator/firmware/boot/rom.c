@@ -22,6 +22,7 @@ typedef struct {
     image_t parameters;
     uint32_t has_parameters;
     uint32_t reason;
+    uint32_t slot;
 } pair_t;
 
 static const uint32_t slot_at[2] = {FLASH_SLOT_0_AT, FLASH_SLOT_1_AT};
@@ -55,6 +56,7 @@ static uint32_t check(uint32_t slot, uint32_t copy, const identity_t *identity, 
     if (reason == REASON_OK) {
         reason = image_check_set(&pair->firmware, pair->has_parameters ? &pair->parameters : NULL);
     }
+    pair->slot = slot;
     pair->reason = reason;
     return reason;
 }
@@ -150,6 +152,7 @@ void rom_decide(uint32_t by_image, uint32_t *keep, const identity_t *identity, d
     journal_t row = none;
     decision->run = 0;
     decision->proof[0] = decision->proof[1] = 0;
+    decision->slot = decision->not_slot = 0;
 
     (void)journal_settle();
     int known = journal_get(&row);
@@ -203,5 +206,6 @@ void rom_decide(uint32_t by_image, uint32_t *keep, const identity_t *identity, d
     }
     decision->proof[0] = first.firmware.proof;
     decision->proof[1] = second.firmware.proof;
+    decision->not_slot = ~second.slot;
     decision->run = wrong == 0 ? ROM_RUN : wrong & ~ROM_RUN;
 }

@@ -15,6 +15,7 @@ typedef struct {
     uint32_t entry;      /* offset of the first instruction in the slot */
     uint32_t reason;     /* of the journal */
     uint32_t proof[2];   /* IMAGE_PROOF twice, or this must not run whatever `run` says */
+    uint32_t not_slot;   /* inverse of the slot that was verified, from another place than `slot` */
 } decision_t;
 
 #define ROM_RUN 0x3D5A17C6u

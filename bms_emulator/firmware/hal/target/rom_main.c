@@ -19,7 +19,8 @@ void trap_unexpected(void) { hal_reset(HAL_WHY_FAULT); }
 
 /* 0 only if everything says run; asked of the memory each time, so a skipped branch is followed by another one. */
 static uint32_t refused(const volatile decision_t *decision) {
-    return (decision->run ^ ROM_RUN) | (decision->proof[0] ^ IMAGE_PROOF) | (decision->proof[1] ^ IMAGE_PROOF);
+    return (decision->run ^ ROM_RUN) | (decision->proof[0] ^ IMAGE_PROOF) | (decision->proof[1] ^ IMAGE_PROOF) |
+           ~(decision->slot ^ decision->not_slot);
 }
 
 void chip_main(uint32_t argument) {
@@ -36,7 +37,8 @@ void chip_main(uint32_t argument) {
     }
     NVM_WINDOW = decision.slot | WINDOW_LOCK;
     watchdog_start();
-    if (refused(&decision)) {
+    /* The window must show what was verified, also if its register was never written. */
+    if ((refused(&decision) | (NVM_WINDOW ^ (~decision.not_slot | WINDOW_LOCK))) != 0) {
         hal_reset(HAL_WHY_FAULT);
     }
     jump_to(decision.slot | decision.parameters << 8 | decision.safe_mode << 16, XIP_BASE + decision.entry);
