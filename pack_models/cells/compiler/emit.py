@@ -29,8 +29,8 @@ from pack_models.cells.compiler.structure import Modal, Structure
 FloatArray = NDArray[np.float64]
 
 GAMMA = 1.0 - 0.5**0.5
-TOLERANCE = 3e-3  # of the smoothed first-order estimate, relative; see the README for what it leaves
-SINGLE_SHARE = 1.0 / 30.0  # single states (kelvin!) are held that much tighter
+TOLERANCE = 2e-3  # of the smoothed first-order estimate, relative; see the README for what it leaves
+SINGLE_SHARE = 1.0 / 200.0  # single states (kelvin!) are held that much tighter: 3 mK a step
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 
 
