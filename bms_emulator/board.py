@@ -32,6 +32,7 @@ from .machine import Machine, Snapshot, Stop
 from .state import S
 
 STATS_MAGIC = 0x31545342
+TICK_MS = 10
 TASKS = ("rt", "update", "slow", "keep")
 _STATS = struct.Struct("<8I")
 _TASK = struct.Struct("<IIIIQ")
@@ -312,6 +313,13 @@ class BmsBoard:
     def contactors_changed_at(self) -> int:
         """Cycle in which they last changed, since the last reset."""
         return int(self.machine.st[self._gpio + gpio.CHANGED])
+
+    def since_tick(self, cycle: int) -> int:
+        """Clock cycles from the start of the real-time tick in which `cycle` lies, to `cycle`."""
+        slot = self.machine.board.device("timer").slot
+        period = self.machine.board.clock_Hz // 1000 * TICK_MS
+        offset, compare = (int(word) for word in self.machine.st[slot : slot + 2])
+        return (cycle + offset - compare) % period
 
     @property
     def cooling_percent(self) -> int:

@@ -133,6 +133,7 @@ def assemble(scenario: Scenario, base_dir: Path) -> World:
         _site(number, site, ambient[number], profiles, shards) for number, site in enumerate(scenario.sites)
     )
     time = scenario.time
+    firmware = _firmware(scenario, workshop)
     return World(
         clock=Clock(time.step_s, time.zoom.step_s, time.zoom.after_s, scenario.duration_s),
         sites=sites,
@@ -144,7 +145,8 @@ def assemble(scenario: Scenario, base_dir: Path) -> World:
             for kind, shard in zip(places, shards, strict=True)
             for path in shard.paths
         ),
-        code_names=_code_names(shards),
+        code_names=_code_names(shards, firmware),
+        firmware=firmware,
         fidelity={
             "cell": _ladder(kind.cell_model for kind in places),
             "thermal": _ladder(kind.thermal_model for kind in places),
@@ -463,9 +465,24 @@ def _pack_info(path: PackPath, design: str, risk_table: str) -> PackInfo:
     )
 
 
-def _code_names(shards: tuple[PackShard, ...]) -> dict[str, dict[int, str]]:
+def _firmware(scenario: Scenario, workshop: Workshop) -> dict[str, str]:
+    """Every release that may run, with what identifies it: telemetry leads to image and build."""
+    used = {group.pack.bms.image for site in scenario.sites for group in site.racks}
+    used |= {order.image for order in (scenario.updates.orders if scenario.updates else ()) if order.image}
+    signed = scenario.updates is not None or any(
+        group.pack.bms.model == "emulated" for site in scenario.sites for group in site.racks
+    )
+    return {
+        release: workshop.identify(release) if signed else bms.host_build(release)
+        for release in bms.images()
+        if release in used
+    }
+
+
+def _code_names(shards: tuple[PackShard, ...], firmware: dict[str, str]) -> dict[str, dict[int, str]]:
     first = shards[0].bms
     return {
+        "firmware": {code: f"{name}, {what}" for code, (name, what) in enumerate(firmware.items())},
         "bms_state": dict(enumerate(first.state_names)),
         "fault_mask": dict(enumerate(first.fault_names)),
         "contactors": {0: "main", 1: "precharge"},

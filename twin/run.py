@@ -123,7 +123,7 @@ def run_scenario(
             balances=world.balances(),
             firmware=world.figures(),
         )
-        outcome = evaluate(tables, scenario.analytics, scenario.expect, manifest.balances)
+        outcome = evaluate(tables, scenario.analytics, scenario.expect, manifest.balances, manifest.firmware)
         writer.alerts(to_rows(outcome.alerts))
         manifest.summary = summary(outcome.metrics)
         manifest.scores = [score.as_row() for score in outcome.scores]

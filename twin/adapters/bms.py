@@ -74,6 +74,13 @@ def images() -> tuple[str, ...]:
     return release_names()
 
 
+def host_build(release: str) -> str:
+    """What identifies the library of a release on this host."""
+    from bms_emulator.firmware.interface import load
+
+    return f"host build {load(release=release).build}"
+
+
 @lru_cache(maxsize=1)
 def parameters() -> tuple[str, ...]:
     """Names of firmware parameters that an update may change."""

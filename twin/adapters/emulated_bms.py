@@ -76,7 +76,10 @@ class EmulatedBank:
         self._workshop = workshop
         self._resets = [0] * n
         self.ticks = 0
-        self._latency_cycles = 0
+        self._l1_cycles = 0  # from the start of the tick that finds a runaway to the contactor outputs
+        self._l1_faults = sum(
+            1 << bit for bit, name in enumerate(self.fault_names) if name.startswith("RUNAWAY")
+        )
 
     def request(self, closed: BoolArray) -> None:
         self._codec.frames["request"] = np.where(closed, self._codec.close_bit, 0)
@@ -86,19 +89,23 @@ class EmulatedBank:
         outputs = self._codec.outputs
         for k, board in enumerate(self._boards):
             before = board.contactors
+            latched = int(outputs["fault_latched"][k])
             board.put_inputs(self._codec.frames[k])
             sampled = board.sampled_at
             board.run_cycles(dt_us * CYCLES_PER_US)
-            if board.contactors != before and board.contactors_changed_at > sampled:
-                self._latency_cycles = max(self._latency_cycles, board.contactors_changed_at - sampled)
+            opened = before & ~board.contactors and board.contactors_changed_at > sampled
             context = board.context
             if context:
                 outputs[k] = self._reader.outputs_of(context)
             else:  # in the boot ROM: nothing is commanded
+                soc_ppm = outputs["soc_estimate_ppm"][k]
                 outputs[k] = np.zeros((), dtype=outputs.dtype)
+                outputs["soc_estimate_ppm"][k] = soc_ppm  # the energy management keeps the last it heard
             if len(board.log) != self._resets[k]:  # it may have started another image
                 self._resets[k] = len(board.log)
                 self.releases[k] = self._release(board) or self.releases[k]
+            if opened and int(outputs["fault_latched"][k]) & ~latched & self._l1_faults:
+                self._l1_cycles = max(self._l1_cycles, board.since_tick(board.contactors_changed_at))
             outputs["contactor_command"][k] = board.contactors
             outputs["cooling_percent"][k] = board.cooling_percent
         self.ticks += len(self._boards) * (dt_us // TICK_US)
@@ -126,7 +133,8 @@ class EmulatedBank:
             ticks = [row.ticks for row, c in zip(rows, cycles, strict=False)]
             load = [c.total / (t * TICK_US * CYCLES_PER_US) for c, t in zip(cycles, ticks, strict=True) if t]
             found[f"{task}_load_max"] = float(max(load)) if load else 0.0
-        found["latency_cycles_max"] = float(self._latency_cycles)
+        if self._l1_cycles:
+            found["l1_cycles_max"] = float(self._l1_cycles)
         found["overruns"] = float(sum(row.overruns for row in rows))
         found["resets"] = float(sum(len(board.log) for board in self._boards) - len(self._boards))
         return found

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from ota.transport.base import Link, LinkEvent
 
+RESEND_S = 1.0  # pause of the transport before it sends an acknowledged message again
 SERVER_START_S = 30.0  # wall time a broker and its clients get to find each other
 
 
@@ -234,23 +235,28 @@ class GatewayLink:
     def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> bool:
         if not self.inner.connected:
             return False
-        due_s = self._due(0, topic, payload)
+        due_s = self._due(0, topic, payload, qos)
         self.bytes_up += len(payload)
         if due_s is not None:
             self._up.append((due_s, topic, bytes(payload), qos, retain))
         return True
 
-    def _due(self, way: int, topic: str, payload: bytes) -> float | None:
-        """When the message is through; None when it is lost."""
+    def _due(self, way: int, topic: str, payload: bytes, qos: int) -> float | None:
+        """When the message is through; None when it is lost. What MQTT acknowledges (quality of service 1) is
+        sent again until it is through, which takes longer; the rest is gone."""
         key = hashlib.sha256(f"{self.air.seed}/{way}/{self.user}/{topic}/".encode() + payload).digest()
-        count = self._sent[key] = self._sent.get(key, 0) + 1
-        draw = hashlib.sha256(key + count.to_bytes(4, "big")).digest()
-        if int.from_bytes(draw[:8], "big") < self.air.loss * 2.0**64:
+        late_s = 0.0
+        while True:
+            count = self._sent[key] = self._sent.get(key, 0) + 1
+            draw = hashlib.sha256(key + count.to_bytes(4, "big")).digest()
+            start = max(self.now_s, self._free_s[way])
+            self._free_s[way] = start + len(payload) / self.air.bandwidth_B_per_s
+            if int.from_bytes(draw[:8], "big") >= self.air.loss * 2.0**64:
+                return self._free_s[way] + self.air.latency_s + late_s
             self.lost += 1
-            return None
-        start = max(self.now_s, self._free_s[way])
-        self._free_s[way] = start + len(payload) / self.air.bandwidth_B_per_s
-        return self._free_s[way] + self.air.latency_s
+            if qos == 0:
+                return None
+            late_s += RESEND_S + 2.0 * self.air.latency_s
 
     def forward(self) -> int:
         """Hand the broker what has come through by now; the number of messages."""
@@ -267,7 +273,7 @@ class GatewayLink:
         for event in events:
             if isinstance(event, Incoming):
                 self.bytes_down += len(event.payload)
-                due_s = self._due(1, event.topic, event.payload)
+                due_s = self._due(1, event.topic, event.payload, _qos(event.topic))
                 if due_s is not None:
                     self._down.append((due_s, event))
                 continue
@@ -278,9 +284,16 @@ class GatewayLink:
 
     def poll(self, timeout_s: float = 0.0) -> list[LinkEvent]:
         out = []
-        while self._down and self._down[0][0] <= self.now_s:
+        while self._down and self._down[0][0] <= self.now_s:  # in order, as one connection keeps it
             out.append(self._down.popleft()[1])
         return out
 
     def close(self) -> None:
         self.inner.close()
+
+
+def _qos(topic: str) -> int:
+    """Quality of service with which the parties of the update protocol send on a topic."""
+    from ota import topics
+
+    return topics.QOS.get("/".join(topic.split("/")[3:]), 0)

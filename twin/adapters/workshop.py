@@ -99,6 +99,7 @@ class Workshop:
         self._seed, self._epoch_s = seed, epoch_s
         self._files: dict[str, bytes] = {}
         self._names: dict[bytes, str] = {}
+        self._builds: dict[str, str] = {}
         self.behaviour: dict[bytes, str] = {}  # SHA-256 of a file -> word of `host_mcu.HostMcu.behaviour`
 
     @cached_property
@@ -133,11 +134,17 @@ class Workshop:
                 build_digest=hashlib.sha256(program.elf).digest(),
             )
             self._files[release] = file
+            self._builds[release] = hashlib.sha256(program.elf).hexdigest()
             self._names[hashlib.sha256(file).digest()] = release
             does = next((word for flag, word in _BEHAVIOUR.items() if flag in chosen.flags), None)
             if does is not None:
                 self.behaviour[hashlib.sha256(file).digest()] = does
         return self._files[release]
+
+    def identify(self, release: str) -> str:
+        """SHA-256 of the signed image and of the program that was built for it."""
+        file = self.firmware(release)
+        return f"image sha256 {hashlib.sha256(file).hexdigest()}, build sha256 {self._builds[release]}"
 
     def release_of(self, digest: bytes) -> str:
         """Name of the release whose signed file has this SHA-256."""

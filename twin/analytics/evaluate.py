@@ -14,7 +14,7 @@ import pandas as pd
 from twin.analytics.detectors.base import DetectorParams
 from twin.analytics.detectors.max_min_spread import MaxMinSpread
 from twin.analytics.forecast import forecast_metrics
-from twin.analytics.metrics import Claim, judge, run_metrics
+from twin.analytics.metrics import Claim, firmware_metrics, judge, run_metrics
 from twin.analytics.run import analyse
 from twin.analytics.scoring import Score, detection_metrics, faults_of, score, score_together
 from twin.telemetry.manifest import Expectation
@@ -41,6 +41,7 @@ def evaluate(
     detectors: Sequence[DetectorParams],
     claims: Iterable[Claim] = (),
     balances: dict[str, dict[str, float]] | None = None,
+    firmware: dict[str, dict[str, float]] | None = None,
 ) -> Evaluation:
     """Run the detectors over the measured rows, then score them against events and truth.
 
@@ -48,6 +49,7 @@ def evaluate(
     beat; its alerts count only when the scenario asks for it.
     """
     balances = run.manifest.balances if balances is None else balances
+    firmware = run.manifest.firmware if firmware is None else firmware
     words = [detector.word for detector in detectors]
     baseline = [] if MaxMinSpread.word in words or not detectors else [MaxMinSpread()]
     said = analyse(run, [*detectors, *baseline])
@@ -58,6 +60,7 @@ def evaluate(
     together = score_together(run, alerts, detectors, faults=faults) if detectors else None
     metrics = {
         **run_metrics(run, balances),
+        **firmware_metrics(firmware),
         **detection_metrics(together, alerts),
         **forecast_metrics(run, detectors),
     }

@@ -89,6 +89,17 @@ REGISTRY: dict[str, Metric] = {
     "update_bytes_fraction": Metric(
         "fraction", "bytes received by the gateways per byte of the full images that were ordered"
     ),
+    "firmware_rt_load_max": Metric(
+        "fraction", "largest share of an emulated controller's time that its real-time task takes"
+    ),
+    "firmware_rt_time_max": Metric(
+        "time", "longest run of the real-time task on an emulated controller: found, decided and written out"
+    ),
+    "l1_latency_max": Metric(
+        "time",
+        "from the start of the tick in which an emulated controller finds a runaway to its contactor outputs",
+    ),
+    "firmware_overruns": Metric("count", "late ticks of all emulated controllers"),
     "alerts": Metric("count", "alerts of the scenario's detectors"),
     "detected_faults": Metric("count", "faults that a detector found"),
     "missed_faults": Metric("count", "faults that no detector found, the undetectable included"),
@@ -101,6 +112,23 @@ REGISTRY: dict[str, Metric] = {
 }
 
 METRICS: dict[str, str] = {name: metric.dimension for name, metric in REGISTRY.items()}
+
+
+CLOCK_Hz = 50e6  # of the emulated controllers
+
+
+def firmware_metrics(figures: dict[str, dict[str, float]]) -> dict[str, float]:
+    """From what emulated controllers measured about themselves (`Manifest.firmware`)."""
+    rows = [row for row in figures.values() if "rt_cycles_max" in row]
+    if not rows:
+        return {}
+    latency = [row["l1_cycles_max"] for row in rows if "l1_cycles_max" in row]
+    return {
+        "firmware_rt_load_max": max(row["rt_load_max"] for row in rows),
+        "firmware_rt_time_max": max(row["rt_cycles_max"] for row in rows) / CLOCK_Hz,
+        "l1_latency_max": max(latency) / CLOCK_Hz if latency else math.nan,
+        "firmware_overruns": sum(row["overruns"] for row in rows),
+    }
 
 
 def run_metrics(run: RunFolder, balances: dict[str, dict[str, float]]) -> dict[str, float]:

@@ -79,6 +79,7 @@ def _page(run: RunFolder, start: datetime, figures: list[tuple[object, str]]) ->
                 tables.scores(manifest.scores),
                 tables.containment(run),
                 tables.updates(run),
+                tables.controllers(manifest),
                 tables.events(run, start),
                 tables.metrics(manifest),
                 tables.balances(manifest),

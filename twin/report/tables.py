@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from twin.analytics.metrics import REGISTRY
+from twin.analytics.metrics import REGISTRY, CLOCK_Hz
 from twin.report.abuse import VERDICT_HEAD, VERDICT_NOTE, verdict_rows
 from twin.report.figures import LOSSES, total_ledger, where
 from twin.report.updates import UpdateStory, update_stories
@@ -149,6 +149,29 @@ def scores(rows: list[dict[str, Any]]) -> Table | None:
         note="Undetectable: internal shorts whose drain moved their group by less than 1 mV until the end of "
         "the run. Failures without any precursor in voltage, current and temperature exist and are in none "
         "of these figures. One run is a small sample: mind the intervals.",
+    )
+
+
+def controllers(manifest: Manifest) -> Table | None:
+    """Cycles and load of the emulated controllers, task by task."""
+    rows = []
+    for design, found in manifest.firmware.items():
+        tasks = [name.removesuffix("_cycles_max") for name in found if name.endswith("_cycles_max")]
+        for task in tasks:
+            if f"{task}_load_max" not in found:
+                continue
+            cycles = [f"{found[f'{task}_cycles_{what}']:,.0f}" for what in ("min", "mean", "max")]
+            longest = quantity(found[f"{task}_cycles_max"] / CLOCK_Hz, "time")
+            rows.append((design, task, *cycles, longest, quantity(found[f"{task}_load_max"], "fraction")))
+    if not rows:
+        return None
+    return Table(
+        "Firmware on the emulated controllers",
+        ("pack design", "task", "cycles, least", "mean", "most", "longest", "share of the processor"),
+        tuple(rows),
+        note="Counted cycle by cycle at 50 MHz. rt: protections every 10 ms, in the timer interrupt; the "
+        "others run in the main loop, without the time that rt takes from them.",
+        numeric=frozenset({2, 3, 4, 5, 6}),
     )
 
 

@@ -144,6 +144,13 @@ TABLES: dict[str, tuple[Column, ...]] = {
         ),
         ("contactors", "uint8", "-", "commanded contactors: bit 0 main, bit 1 precharge"),
         (
+            "firmware",
+            "int8",
+            "-",
+            "firmware that made this row; its release, image and build stand in the manifest; -1 unknown",
+            {"optional": True, "since": "1.1.0"},
+        ),
+        (
             "balancing",
             "bool",
             "-",

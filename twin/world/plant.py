@@ -139,6 +139,7 @@ class World:
     faults: tuple[tuple[Fault, FaultTarget], ...]
     packs: tuple[PackInfo, ...]  # data sheets, shard by shard
     code_names: dict[str, dict[int, str]]  # of the coded telemetry columns
+    firmware: dict[str, str]  # release -> image and build, in the order of the telemetry's codes
     fidelity: dict[str, str]  # ladder -> rungs in use
     profiles: dict[str, str]  # site/what -> digest of the series
     measured_period_us: int
@@ -149,7 +150,7 @@ class World:
 
     def run(self, writer: RunWriter, progress: Callable[[int], None] | None = None) -> None:
         """Simulate from 0 to the end, writing rows; `progress` is told the time in us now and then."""
-        self._recorder = Recorder(writer, self.shards, self.sites)
+        self._recorder = Recorder(writer, self.shards, self.sites, tuple(self.firmware))
         self._progress = progress or (lambda now_us: None)
         self._watches = [BmsWatch(shard) for shard in self.shards]
         self._windows = [WindowWatch(shard) for shard in self.shards]
@@ -181,7 +182,8 @@ class World:
         for shard in self.shards:
             figures = shard.bms.figures()
             if figures:
-                found[shard.design] = figures
+                name = shard.design if shard.design not in found else f"{shard.design} ({len(found) + 1})"
+                found[name] = figures
         if self.updates is not None:
             found["updates"] = self.updates.chain.traffic()
         return found

@@ -47,10 +47,16 @@ class Recorder:
     """Writes what the world has to say into a run folder."""
 
     def __init__(
-        self, writer: RunWriter, shards: tuple[PackShard, ...], sites: tuple[SiteControl, ...]
+        self,
+        writer: RunWriter,
+        shards: tuple[PackShard, ...],
+        sites: tuple[SiteControl, ...],
+        firmware: tuple[str, ...] = (),
     ) -> None:
         self.writer = writer
         self.sites = sites
+        self._codes = {name: code for code, name in enumerate(firmware)}
+        self._firmware: dict[int, tuple[list[str], IntArray]] = {}
         starts = np.concatenate([[0], np.cumsum([len(shard.paths) for shard in shards])])
         self._rows = {id(shard): slice(int(starts[i]), int(starts[i + 1])) for i, shard in enumerate(shards)}
 
@@ -83,6 +89,7 @@ class Recorder:
                 "level": commands.level,
                 "fault_mask": commands.fault_mask,
                 "contactors": commands.main_closed + 2 * commands.precharge_closed,
+                "firmware": self._running(shard),
                 "balancing": commands.balancing,
                 "cooling": commands.cooling,
                 "sample_age_s": 0.0,
@@ -92,6 +99,15 @@ class Recorder:
                 "insulation_ohm": frame.insulation_ohm,
             },
         )
+
+    def _running(self, shard: PackShard) -> IntArray:
+        """(n_packs,) code of the release that each pack runs; made anew only when one has changed."""
+        releases = shard.bms.releases
+        known = self._firmware.get(id(shard))
+        if known is None or known[0] != releases:
+            codes = np.array([self._codes.get(name, -1) for name in releases])
+            known = self._firmware[id(shard)] = (list(releases), codes)
+        return known[1]
 
     def truth(self, t_us: int, shard: PackShard) -> None:
         cells, layout = shard.cells, shard.cells.layout

@@ -29,6 +29,9 @@ void bms_set_soc(bms_ctx_t *ctx, uint32_t soc_ppm) {
     const int64_t ppm = soc_ppm > PPM ? PPM : (int64_t)soc_ppm;
     ctx->charge_mAms = ctx->capacity_mAms * ppm / PPM;
     ctx->soc_started = 1;
+    if (ctx->result.soc_estimate_ppm == 0) { /* until the estimator has spoken, the counted charge is what is known */
+        ctx->result.soc_estimate_ppm = ctx->result.soc_min_ppm = ctx->result.soc_max_ppm = (uint32_t)ppm;
+    }
 }
 
 uint32_t bms_soc_ppm(const bms_ctx_t *ctx) { return (uint32_t)(ctx->charge_mAms * PPM / ctx->capacity_mAms); }
