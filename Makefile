@@ -14,7 +14,7 @@ setup:
 	@bash .ci/setup.sh
 
 demo: setup
-	@$(BIN)/twin run scenarios/first_light.yaml --out $(RUN) --overwrite
+	@$(BIN)/twin run scenarios/joint.yaml --out $(RUN) --overwrite
 
 test:
 	@bash .ci/setup.sh --tests

@@ -102,8 +102,10 @@ class EmulatedBank:
                 outputs[k] = np.zeros((), dtype=outputs.dtype)
                 outputs["soc_estimate_ppm"][k] = soc_ppm  # the energy management keeps the last it heard
             if len(board.log) != self._resets[k]:  # it may have started another image
-                self._resets[k] = len(board.log)
-                self.releases[k] = self._release(board) or self.releases[k]
+                found = self._release(board)
+                if found is not None:  # else it is still in its boot ROM: look again
+                    self._resets[k] = len(board.log)
+                    self.releases[k] = found
             if opened and int(outputs["fault_latched"][k]) & ~latched & self._l1_faults:
                 self._l1_cycles = max(self._l1_cycles, board.since_tick(board.contactors_changed_at))
             outputs["contactor_command"][k] = board.contactors
