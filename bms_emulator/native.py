@@ -239,17 +239,6 @@ class NativeBms:
         if not 1 <= tick_ms <= TICK_MS_MAX:
             raise ValueError(f"tick_ms = {tick_ms}: expected 1…{TICK_MS_MAX}")
 
-    def outputs_of(self, context: bytes) -> np.void:
-        """Outputs of a context kept elsewhere, byte for byte as here: in the RAM of the emulated board."""
-        if len(context) != self._firmware.context_size:
-            raise ValueError(f"a context has {self._firmware.context_size} bytes, not {len(context)}")
-        copy = np.frombuffer(context, dtype=np.uint64).copy()
-        frames, outputs = self.frames()[:1], np.zeros(1, dtype=self.output_dtype)
-        self._firmware.c.bms_host_step(
-            copy.ctypes.data, frames.ctypes.data, outputs.ctypes.data, 1, 0, 10, None
-        )
-        return outputs[0]
-
     def connect(
         self, inputs: NDArray[np.void], tick_ms: int = 100, max_ticks: int = 100
     ) -> NDArray[np.bool_]:

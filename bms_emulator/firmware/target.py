@@ -49,6 +49,7 @@ PROGRAMS: dict[str, tuple[tuple[str, ...], str]] = {
                     "hsm.c",
                     "system.c",
                     "mailbox.c",
+                    "ems.c",
                     "update_task.c",
                 )
             ),

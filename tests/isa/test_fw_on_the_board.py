@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import zlib
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from bms_emulator.board import BmsBoard
 from bms_emulator.devices.afe import Truth
+from bms_emulator.ems import EmsView
 from bms_emulator.firmware.equality import Pair, measured, run, synthetic
 from bms_emulator.firmware.interface import names
 from bms_emulator.firmware.package import Identity, development_key, package
@@ -231,3 +233,34 @@ def test_telemetry_of_the_board_is_readable(synthetic_pair):
     assert receiver.missing == 0
     assert receiver.state is not None
     assert len(receiver.event_rows()) > 0
+
+
+def test_the_energy_management_hears_on_can_what_the_firmware_knows():
+    """Five frames every 100 ms; their values are those of the context, to the resolution of the bus."""
+    params = make_params([DESIGN])
+    board = board_with(signed(params))
+    native = NativeBms(params)
+    frames = native.frames()
+    frames["cell_voltage_100uV"][:, :14] = 37_000 + np.arange(14)
+    frames["cell_temperature_ddegC"][:, :4] = [250, 251, -12, 253]
+    frames["pack_current_mA"], frames["pack_voltage_mV"], frames["link_voltage_mV"] = -1_234, 51_806, 0
+    for _ in range(30):
+        board.put_inputs(frames[0])
+        board.run(0.1)
+    log = [row for row in board.can.log if row[0] > board.machine.cycle - board.machine.board.clock_Hz]
+    assert len(log) == pytest.approx(50, abs=5)
+    view = EmsView()
+    assert all(view.take(identifier, data) for _, identifier, data in board.can.log)
+    out = read_outputs(board.context, native)[0]
+    assert view.pack_voltage_V == pytest.approx(51.8)
+    assert view.current_A == pytest.approx(-1.2)
+    assert view.cell_voltage_min_V == pytest.approx(3.7)
+    assert view.cell_voltage_max_V == pytest.approx(3.7013)
+    assert view.temperature_min_K == pytest.approx(273.15 - 1.2)
+    assert view.soc == pytest.approx(out["soc_estimate_ppm"] * 1e-6, abs=1e-4)
+    assert view.charge_limit_A == pytest.approx(out["charge_limit_mA"] * 1e-3, abs=0.1)
+    assert names("STATE")[view.state] == names("STATE")[out["state"]]
+    assert view.faults == out["fault_latched"]
+    counts = [data[6] for _, identifier, data in board.can.log if identifier == 0x183]
+    assert all((b - a) % 256 == 1 for a, b in itertools.pairwise(counts))
+    assert not EmsView().take(0x123, bytes(8))

@@ -47,9 +47,11 @@ class EmulatedBank:
         self, sheet: PackSheet, rate: str, image: str, serials: tuple[str, ...], workshop: Workshop
     ) -> None:
         from bms_emulator.board import BmsBoard
+        from bms_emulator.ems import EmsView
         from bms_emulator.firmware.target import build_program
-        from bms_emulator.native import NativeBms
+        from bms_emulator.native import NativeBms, read_outputs
 
+        self._read = read_outputs
         if rate != "full":
             raise EmulatedRungError(
                 "bms: {model: emulated} runs its firmware every 10 ms; set time.bms_rate: full, or choose "
@@ -72,6 +74,7 @@ class EmulatedBank:
         self.state_names, self.fault_names = self._codec.state_names, self._codec.fault_names
         self.commands: BmsCommands = self._codec.commands
         self.modem = BoardModem(self._boards)
+        self.bus = [EmsView() for _ in range(n)]  # what the energy management has heard on CAN
         self.releases = [image] * n
         self._workshop = workshop
         self._resets = [0] * n
@@ -93,10 +96,13 @@ class EmulatedBank:
             board.put_inputs(self._codec.frames[k])
             sampled = board.sampled_at
             board.run_cycles(dt_us * CYCLES_PER_US)
+            for _, identifier, data in board.can.log:
+                self.bus[k].take(identifier, data)
+            board.can.log.clear()
             opened = before & ~board.contactors and board.contactors_changed_at > sampled
             context = board.context
             if context:
-                outputs[k] = self._reader.outputs_of(context)
+                outputs[k] = self._read(context, self._reader)[0]
             else:  # in the boot ROM: nothing is commanded
                 soc_ppm = outputs["soc_estimate_ppm"][k]
                 outputs[k] = np.zeros((), dtype=outputs.dtype)

@@ -12,6 +12,7 @@
 #include "../hal.h"
 #include "afe.h"
 #include "chip.h"
+#include "ems.h"
 #include "stats.h"
 #include "system.h"
 #include "update_task.h"
@@ -255,6 +256,7 @@ void chip_main(uint32_t argument) {
     uint32_t fed_tick = 0;
     for (;;) {
         run(TASK_UPDATE, mailbox_task);
+        ems_task(&bms, &frame, stats.ticks);
         if (bms_slow_due(&bms)) {
             run(TASK_SLOW, slow_task);
             run(TASK_KEEP, keep_task);
