@@ -82,7 +82,7 @@ def test_lg_m50_surface_temperature(ambient_C, rate, bound_K):
     heat_W = run.current_A * (open_V - run.voltage_V) - run.current_A * run.temperature_K * entropic
     paths = {field.name: 0.0 for field in dataclasses.fields(ThermalDesign)}
     paths |= {"ambient_W_per_K": TO_CHAMBER_W_PER_K, "coolant_heat_capacity_J_per_K": 1.0}
-    paths |= {"supply_temperature_K": None, "cooling_cop": 1.0, "heating_cop": 1.0}
+    paths |= {"plate_W_per_K": None, "supply_temperature_K": None, "cooling_cop": 1.0, "heating_cop": 1.0}
     thermal = LumpedThermal(
         ThermalDesign(**paths), HOLDER_J_PER_K, Layout.uniform(1, 1, 1, 1), run.temperature_K[0]
     )

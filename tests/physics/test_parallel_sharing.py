@@ -35,6 +35,9 @@ def design():
         resistance2_ohm=0.02 * flat,
         time_constant1_s=np.array([15.0]),
         time_constant2_s=np.array([250.0]),
+        aged_soh=np.empty(0),
+        aged_ocv_V=np.empty((0, 2)),
+        aged_resistance_shape=np.empty((0, 2)),
     )
 
 

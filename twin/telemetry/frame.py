@@ -94,7 +94,7 @@ def block_frames(t_us: int, packs: Sequence[PackInfo], columns: Mapping[str, Arr
         if entry.name in ("t_us", "rack", "pack"):
             continue
         length = int(starts[entry.per][-1]) if entry.per else len(packs)
-        given = columns.get(entry.name, False if entry.dtype == "bool" else np.nan)
+        given = columns.get(entry.name, entry.nothing)
         array = np.broadcast_to(np.asarray(given).astype(entry.numpy).reshape(-1), (length,))
         values[entry.name] = array.astype(np.float64) if entry.dtype == "float32" else array
     for p, info in enumerate(packs):

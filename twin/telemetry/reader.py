@@ -264,9 +264,9 @@ def _complete(rows: pa.Table, table: str, wanted: Sequence[str]) -> pa.Table:
         elif entry.nullable:
             arrays.append(pa.nulls(len(rows), type=entry.arrow))
         else:
-            fill: Any = np.nan if entry.dtype.startswith("float") else 0
-            if entry.dtype in ("name", "text"):
-                fill = ""
+            fill: Any = "" if entry.dtype in ("name", "text") else entry.nothing if entry.optional else 0
+            if entry.dtype.startswith("float"):
+                fill = np.nan
             arrays.append(pa.array([fill] * len(rows)).cast(entry.arrow))
     return pa.table(arrays, names=list(wanted))
 

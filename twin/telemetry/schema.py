@@ -54,9 +54,16 @@ class Column:
     unit: str
     meaning: str
     per: str = ""
-    optional: bool = False  # the writer fills NaN (False for flags) when it is not given
+    optional: bool = False  # the writer fills `nothing` when it is not given
     nullable: bool = False
     since: str = "1.0.0"
+
+    @property
+    def nothing(self) -> Any:
+        """What stands where nothing was given: NaN, False, or -1 for a code."""
+        if self.dtype == "bool":
+            return False
+        return float("nan") if self.dtype.startswith("float") else -1
 
     @property
     def numpy(self) -> Any:

@@ -370,7 +370,7 @@ class BlockTable:
             if name in columns:
                 value = np.asarray(columns[name])
             elif entry.optional:
-                value = np.asarray(False if entry.dtype == "bool" else np.nan)
+                value = np.asarray(entry.nothing)
             else:
                 raise KeyError(f"{self.table}.{name} is missing")
             if entry.per:

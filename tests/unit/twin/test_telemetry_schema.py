@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+import numpy as np
 import pytest
 
 from twin.telemetry.frame import PackInfo
@@ -33,7 +34,8 @@ def test_every_column_says_what_it_is(entry: Column) -> None:
             assert entry.unit == unit
     assert tuple(map(int, entry.since.split("."))) <= tuple(map(int, SCHEMA_VERSION.split(".")))
     if entry.optional:  # the filler must be able to say "nothing"
-        assert entry.dtype.startswith("float") or entry.dtype == "bool"
+        assert entry.dtype.startswith(("float", "int")) or entry.dtype == "bool"
+        assert np.asarray(entry.nothing).astype(entry.numpy) is not None
 
 
 def test_names_are_unique_and_a_quantity_means_one_thing() -> None:
