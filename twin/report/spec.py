@@ -124,7 +124,7 @@ class SpanPanel:
     @property
     def height(self) -> int:
         """Of the drawing, in px."""
-        return 40 + 26 * len(self.lanes)
+        return max(40 + 26 * len(self.lanes), 12 + 20 * len(self.kinds))  # the legend needs room too
 
     @property
     def kinds(self) -> dict[str, str]:
