@@ -65,7 +65,7 @@ class _Unit:
     phase: int = 0
     deferred: int = 0
     ordered: bytes = b""
-    full_bytes: int = 0
+    full_bytes: int = 0  # of all orders so far, as plain images
     notes: list[str] = field(default_factory=list)
 
     def note(self, now_s: float | None, reason: Any, detail: str) -> None:
@@ -147,8 +147,9 @@ class Chain:
                 unit.device.name, [release.name for release in releases], now_s
             )
             self._server.send(messages)
-            unit.ordered, unit.full_bytes = deployment.id, sum(len(release.file) for release in releases)
-            news.append(self._news(unit, "update_ordered", "info", unit.full_bytes, "B", ", ".join(names)))
+            unit.ordered, full = deployment.id, sum(len(release.file) for release in releases)
+            unit.full_bytes += full
+            news.append(self._news(unit, "update_ordered", "info", full, "B", ", ".join(names)))
         return news
 
     def _release(self, name: str, file: bytes) -> None:
