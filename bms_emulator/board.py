@@ -315,7 +315,10 @@ class BmsBoard:
         return int(self.machine.st[self._gpio + gpio.CHANGED])
 
     def since_tick(self, cycle: int) -> int:
-        """Clock cycles from the start of the real-time tick in which `cycle` lies, to `cycle`."""
+        """Clock cycles from the start of the real-time tick in which `cycle` lies, to `cycle`.
+
+        Below one period by definition, and without the time that a sample waited for its tick.
+        """
         slot = self.machine.board.device("timer").slot
         period = self.machine.board.clock_Hz // 1000 * TICK_MS
         offset, compare = (int(word) for word in self.machine.st[slot : slot + 2])

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from pack_models.cells.compiler import build
 from pack_models.cells.compiler.emit import emit, state_layout
-from pack_models.cells.compiler.source import Source, Window, discretise
+from pack_models.cells.compiler.source import ModelError, Source, Window, discretise
 from pack_models.cells.compiler.structure import Structure, analyse
 from pack_models.compiled import cache_folder
 
@@ -92,7 +92,10 @@ def _figures(structure: Structure) -> dict[str, Any]:
     fit[np.abs(fit) < 1e-9 * np.maximum(np.abs(y).max(axis=1), 1e-300)] = 0.0
     left = np.abs(design @ fit - y.T).max()
     if left > 1e-8 * np.abs(y).max():
-        raise NotImplementedError(f"{model.label}: the initial state is not affine in the inputs")
+        raise ModelError(
+            f"{model.label}: the initial state is not affine in the inputs; fix those parameters, or choose "
+            "the PyBaMM rung of this model"
+        )
     return {
         "to_rows": to_rows,
         "to_states": to_states,
